@@ -1,0 +1,153 @@
+// Package profile reads a regulation as data (规则包): procedures, the stages' requirements, alert points, limits,
+// ladders and the names of roles, each number with the article that it comes from.
+//
+// A profile is a folder of YAML files (one is enough) that are merged, checked whole and content-addressed: Hash is over
+// its files, so that an entry can name what it was judged by. Errors name file, line and field, all at once. The
+// package judges nothing: node/casefile applies procedures, escalation/rule applies points and ladders.
+package profile
+
+import "duban.internal/node/workday"
+
+// Profile is one regulation as data.
+type Profile struct {
+	Name       string      `yaml:"name"`       // such as "tianjin"
+	Title      string      `yaml:"title"`      // of the regulation
+	Source     string      `yaml:"source"`     // what article letters mean, for people
+	Roles      []Role      `yaml:"roles"`      // who acts and who receives
+	Procedures []Procedure `yaml:"procedures"` // how a case goes
+	Points     []Point     `yaml:"points"`     // what is watched
+	Ladders    []Ladder    `yaml:"ladders"`    // whose turn it is, one for each tier
+	Actions    []Action    `yaml:"actions"`    // what a receiver of a level may do
+
+	files []File
+	hash  [32]byte
+}
+
+// Role is a body or person by the regulation's name, such as the agency's legal unit.
+type Role struct {
+	Name  string `yaml:"name"`  // such as "legal_unit"
+	Title string `yaml:"title"` // such as 机关法制机构
+	// Of says where such a body belongs: "agency" (each agency has one) or "jurisdiction" (each jurisdiction has one).
+	Of string `yaml:"of"`
+}
+
+// Action is what a receiver may do with a level (处理).
+type Action struct {
+	Name  string `yaml:"name"`
+	Title string `yaml:"title"`
+}
+
+// Procedure is the way of a kind of case.
+type Procedure struct {
+	Name    string  `yaml:"name"`  // such as "penalty_general"
+	Title   string  `yaml:"title"` // such as 普通程序
+	Act     string  `yaml:"act"`   // kind of act: "penalty", "inspection", ...
+	Article string  `yaml:"article"`
+	Stages  []Stage `yaml:"stages"`
+	// Separate lists sets of hands that must belong to different officers within one case (N-3(3)2): no officer who was
+	// one hand may be another of the same set.
+	Separate [][]string `yaml:"separate"`
+}
+
+// Stage (环节) of a procedure.
+type Stage struct {
+	Name    string   `yaml:"name"`
+	Title   string   `yaml:"title"`
+	Article string   `yaml:"article"`
+	First   bool     `yaml:"first"`   // a case may begin with it
+	After   []string `yaml:"after"`   // stages one of which must be the last recorded one
+	Needs   []string `yaml:"needs"`   // stages that must have been recorded before, at any time
+	Repeat  bool     `yaml:"repeat"`  // may be recorded more than once
+	Closes  bool     `yaml:"closes"`  // nothing follows
+	Hand    string   `yaml:"hand"`    // whose hand: "handling", "review", "decision"; compared by Procedure.Separate
+	Results []Result `yaml:"results"` // opinions that it may have; empty where none is asked for
+	Require Require  `yaml:"require"`
+}
+
+// Result is an opinion that a stage may have.
+type Result struct {
+	Name   string `yaml:"name"`
+	Title  string `yaml:"title"`
+	Reason bool   `yaml:"reason"` // a reason is required with it (Z11, Z13)
+	Next   string `yaml:"next"`   // the only stage that may follow this result; empty for any that After allows
+}
+
+// Require is what a stage has to bring.
+type Require struct {
+	Officers  bool       `yaml:"officers"` // at least one registered officer of the agency (how many is watched, not gated)
+	Handler   bool       `yaml:"handler"`
+	Documents []Document `yaml:"documents"`
+	Fields    []Field    `yaml:"fields"`
+	Evidence  int        `yaml:"evidence"` // attachments that the case must have by then
+}
+
+// Document required by a stage.
+type Document struct {
+	Name    string `yaml:"name"`
+	Title   string `yaml:"title"`
+	Attach  bool   `yaml:"attach"` // its bytes must have been uploaded
+	Article string `yaml:"article"`
+}
+
+// Field required by a stage.
+type Field struct {
+	Name     string   `yaml:"name"`
+	Title    string   `yaml:"title"`
+	Type     string   `yaml:"type"` // "text", "date" (RFC 3339 or 2006-01-02), "number", "yesno"
+	Optional bool     `yaml:"optional"`
+	Values   []string `yaml:"values"` // the only values allowed; empty for any
+}
+
+// Trigger matches an event of a case.
+type Trigger struct {
+	On   string `yaml:"on"`   // "case", "stage", "evidence", "explanation", "correction"
+	When string `yaml:"when"` // CEL over `case` and the event; empty for always
+}
+
+// Point is an alert point (预警点).
+//
+// Without a Limit it fires as soon as Start matches. With a Limit and Judged "arrival" it fires when Start matches an
+// event that was recorded after its limit, counted from From, had passed. With a Limit and Judged "timer" its limit
+// begins with Start and, unless one of End matches first, it fires when the limit has passed.
+type Point struct {
+	Name    string        `yaml:"name"`
+	Title   string        `yaml:"title"`
+	Article string        `yaml:"article"`
+	Grade   string        `yaml:"grade"` // "red" or "yellow"
+	Start   Trigger       `yaml:"start"`
+	End     []Trigger     `yaml:"end"`
+	Limit   workday.Limit `yaml:"limit"`
+	From    string        `yaml:"from"`       // time the limit counts from: "completed" (default, as stated) or "recorded"
+	Judged  string        `yaml:"judged"`     // "timer" or "arrival"
+	Warn    workday.Limit `yaml:"warn"`       // a yellow card this long before the limit ends; zero for none
+	Own     bool          `yaml:"own_choice"` // the regulation names no number: this one is the profile's own choice
+	Text    string        `yaml:"text"`       // sentence for people; {case}, {stage}, {limit}, {due} are filled in
+}
+
+// Ladder says who handles which level, for agencies of one tier (T27).
+type Ladder struct {
+	Tier    string  `yaml:"tier"` // of the acting agency's jurisdiction
+	Article string  `yaml:"article"`
+	Levels  []Level `yaml:"levels"`
+}
+
+// Level of a ladder.
+type Level struct {
+	Role    string        `yaml:"role"`
+	At      string        `yaml:"at"`    // tier of the jurisdiction whose body it is: the agency's own or an ancestor's
+	Limit   workday.Limit `yaml:"limit"` // to handle it
+	Article string        `yaml:"article"`
+	Own     bool          `yaml:"own_choice"`
+}
+
+// File is one file of a profile.
+type File struct {
+	Path    string
+	Content []byte
+}
+
+// Hash is the profile's address: SHA-256 over its files, by path.
+func (p *Profile) Hash() [32]byte { return p.hash }
+
+// Files are what it was read from, by path.
+func (p *Profile) Files() []File { return p.files }
