@@ -1,9 +1,21 @@
 // Package profile reads a regulation as data (规则包): procedures, the stages' requirements, alert points, limits,
 // ladders and the names of roles, each number with the article that it comes from.
 //
-// A profile is a folder of YAML files (one is enough) that are merged, checked whole and content-addressed: Hash is over
-// its files, so that an entry can name what it was judged by. Errors name file, line and field, all at once. The
-// package judges nothing: node/casefile applies procedures, escalation/rule applies points and ladders.
+// A profile is a folder of YAML files (one is enough) that are merged, checked whole and content-addressed, so that an
+// entry can name what it was judged by. Problems name file, line and field, all at once; an unknown key is a problem. The
+// package judges nothing: node/casefile applies procedures, escalation/rule applies points and ladders and checks their
+// conditions.
+//
+// # Merging
+//
+// Lists of several files are joined in the order of their paths; every other key stands in one file only. A file is UTF-8
+// YAML without anchors, aliases, tags and several documents, at most 256 KiB, in lines of at most 1,000 bytes, for a
+// profile also arrives over the wire.
+//
+// # Hash
+//
+// The address is the SHA-256 over the files sorted by path, each as the length of its path (8 bytes, big endian), the
+// path, the length of its content (8 bytes) and the content as it came.
 package profile
 
 import "duban.internal/node/workday"
@@ -18,9 +30,18 @@ type Profile struct {
 	Points     []Point     `yaml:"points"`     // what is watched
 	Ladders    []Ladder    `yaml:"ladders"`    // whose turn it is, one for each tier
 	Actions    []Action    `yaml:"actions"`    // what a receiver of a level may do
+	// Corrections says who approves that what was collected is corrected (T14).
+	Corrections Corrections `yaml:"corrections"`
 
 	files []File
 	hash  [32]byte
+	lines map[string]position
+}
+
+// Corrections is the way of a correction (修改申请). Without a role nothing can be corrected.
+type Corrections struct {
+	Role    string `yaml:"role"` // who decides an application
+	Article string `yaml:"article"`
 }
 
 // Role is a body or person by the regulation's name, such as the agency's legal unit.
@@ -96,12 +117,15 @@ type Field struct {
 	Type     string   `yaml:"type"` // "text", "date" (RFC 3339 or 2006-01-02), "number", "yesno"
 	Optional bool     `yaml:"optional"`
 	Values   []string `yaml:"values"` // the only values allowed; empty for any
+	Article  string   `yaml:"article"`
 }
 
-// Trigger matches an event of a case.
+// Trigger matches an event of a case: all that is given must hold.
 type Trigger struct {
-	On   string `yaml:"on"`   // "case", "stage", "evidence", "explanation", "correction"
-	When string `yaml:"when"` // CEL over `case` and the event; empty for always
+	On     string   `yaml:"on"`     // "case", "stage", "evidence", "explanation", "correction"
+	Acts   []string `yaml:"acts"`   // kinds of act, by the procedures; empty for any
+	Stages []string `yaml:"stages"` // stages that the event names; empty for any
+	When   string   `yaml:"when"`   // CEL, see escalation/rule; empty for always
 }
 
 // Point is an alert point (预警点).
@@ -120,6 +144,9 @@ type Point struct {
 	From    string        `yaml:"from"`       // time the limit counts from: "completed" (default, as stated) or "recorded"
 	Judged  string        `yaml:"judged"`     // "timer" or "arrival"
 	Warn    workday.Limit `yaml:"warn"`       // a yellow card this long before the limit ends; zero for none
+	// WarnArticle is where the card comes from, and WarnOwn says that how long before is the profile's own choice.
+	WarnArticle string `yaml:"warn_article"`
+	WarnOwn     bool   `yaml:"warn_own_choice"`
 	Own     bool          `yaml:"own_choice"` // the regulation names no number: this one is the profile's own choice
 	Text    string        `yaml:"text"`       // sentence for people; {case}, {stage}, {limit}, {due} are filled in
 }
@@ -131,7 +158,7 @@ type Ladder struct {
 	Levels  []Level `yaml:"levels"`
 }
 
-// Level of a ladder.
+// Level of a ladder. Either an article states its limit, or the limit is the profile's own choice.
 type Level struct {
 	Role    string        `yaml:"role"`
 	At      string        `yaml:"at"`    // tier of the jurisdiction whose body it is: the agency's own or an ancestor's
@@ -140,14 +167,3 @@ type Level struct {
 	Own     bool          `yaml:"own_choice"`
 }
 
-// File is one file of a profile.
-type File struct {
-	Path    string
-	Content []byte
-}
-
-// Hash is the profile's address: SHA-256 over its files, by path.
-func (p *Profile) Hash() [32]byte { return p.hash }
-
-// Files are what it was read from, by path.
-func (p *Profile) Files() []File { return p.files }
