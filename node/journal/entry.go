@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"unicode/utf8"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -17,6 +18,7 @@ const (
 	MaxActor   = 256
 	MaxStream  = 160
 	MaxPayload = 4 << 20
+	MaxHeader  = fixedSize + 2 + MaxActor + 2 + MaxStream + maxExtensions
 	SaltSize   = 16
 )
 
@@ -91,6 +93,8 @@ const (
 	version   = 1
 	fixedSize = 1 + 1 + 1 + 16 + 8 + 8 + 8 + 4 + sha256.Size
 	flagSkip  = 1
+
+	maxExtensions = 1024
 )
 
 // Append encodes h after dst.
@@ -143,6 +147,9 @@ func DecodeHeader(b []byte) (Header, error) {
 	if h.Stream, rest, ok = cutString(rest, MaxStream); !ok {
 		return h, fmt.Errorf("%w: stream", errHeader)
 	}
+	if len(rest) > maxExtensions {
+		return h, fmt.Errorf("%w: %d bytes of extensions, at most %d are allowed", errHeader, len(rest), maxExtensions)
+	}
 	if len(rest) > 0 {
 		h.Extensions = append([]byte(nil), rest...)
 	}
@@ -154,7 +161,7 @@ func cutString(b []byte, most int) (string, []byte, bool) {
 		return "", nil, false
 	}
 	n := int(binary.BigEndian.Uint16(b))
-	if n > most || len(b) < 2+n {
+	if n > most || len(b) < 2+n || !utf8.Valid(b[2:2+n]) {
 		return "", nil, false
 	}
 	return string(b[2 : 2+n]), b[2+n:], true
