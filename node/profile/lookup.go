@@ -3,7 +3,9 @@ package profile
 // The lookups give nil where the profile has nothing by that name. What they give is not to be changed.
 
 // Role by its name.
-func (p *Profile) Role(name string) *Role { return find(p.Roles, name, func(r *Role) string { return r.Name }) }
+func (p *Profile) Role(name string) *Role {
+	return find(p.Roles, name, func(r *Role) string { return r.Name })
+}
 
 // Procedure by its name.
 func (p *Profile) Procedure(name string) *Procedure {

@@ -18,7 +18,11 @@
 // path, the length of its content (8 bytes) and the content as it came.
 package profile
 
-import "duban.internal/node/workday"
+import (
+	"strings"
+
+	"duban.internal/node/workday"
+)
 
 // Profile is one regulation as data.
 type Profile struct {
@@ -65,9 +69,27 @@ type Procedure struct {
 	Act     string  `yaml:"act"`   // kind of act: "penalty", "inspection", ...
 	Article string  `yaml:"article"`
 	Stages  []Stage `yaml:"stages"`
+	Opening Opening `yaml:"opening"`
 	// Separate lists sets of hands that must belong to different officers within one case (N-3(3)2): no officer who was
 	// one hand may be another of the same set.
 	Separate [][]string `yaml:"separate"`
+}
+
+// Opening is what a case has to bring when it is opened (案源登记).
+type Opening struct {
+	Article string   `yaml:"article"`
+	Item    bool     `yaml:"item"`    // an item code
+	Party   bool     `yaml:"party"`   // name and kind of whom it is directed at
+	Summary bool     `yaml:"summary"` // what happened
+	Handler bool     `yaml:"handler"`
+	Sources []Source `yaml:"sources"` // where a case may come from; empty for anything
+	Fields  []Field  `yaml:"fields"`
+}
+
+// Source is where a case comes from (案源).
+type Source struct {
+	Name  string `yaml:"name"`
+	Title string `yaml:"title"`
 }
 
 // Stage (环节) of a procedure.
@@ -77,7 +99,7 @@ type Stage struct {
 	Article string   `yaml:"article"`
 	First   bool     `yaml:"first"`   // a case may begin with it
 	After   []string `yaml:"after"`   // stages one of which must be the last recorded one
-	Needs   []string `yaml:"needs"`   // stages that must have been recorded before, at any time
+	Needs   []string `yaml:"needs"`   // stages that must have been recorded before, at any time; see Need
 	Repeat  bool     `yaml:"repeat"`  // may be recorded more than once
 	Closes  bool     `yaml:"closes"`  // nothing follows
 	Hand    string   `yaml:"hand"`    // whose hand: "handling", "review", "decision"; compared by Procedure.Separate
@@ -91,6 +113,17 @@ type Result struct {
 	Title  string `yaml:"title"`
 	Reason bool   `yaml:"reason"` // a reason is required with it (Z11, Z13)
 	Next   string `yaml:"next"`   // the only stage that may follow this result; empty for any that After allows
+	// Needs are stages that must have been recorded before a stage with this result.
+	Needs []string `yaml:"needs"`
+}
+
+// Need is one of Stage.Needs or Result.Needs: "stage", or "stage/result" where its last record must have had that result.
+type Need struct{ Stage, Result string }
+
+// ParseNeed reads the text form.
+func ParseNeed(s string) Need {
+	stage, result, _ := strings.Cut(s, "/")
+	return Need{Stage: stage, Result: result}
 }
 
 // Require is what a stage has to bring.
@@ -104,10 +137,11 @@ type Require struct {
 
 // Document required by a stage.
 type Document struct {
-	Name    string `yaml:"name"`
-	Title   string `yaml:"title"`
-	Attach  bool   `yaml:"attach"` // its bytes must have been uploaded
-	Article string `yaml:"article"`
+	Name    string   `yaml:"name"`
+	Title   string   `yaml:"title"`
+	Attach  bool     `yaml:"attach"` // its bytes must have been uploaded
+	With    []string `yaml:"with"`   // results with which it is required; empty for all
+	Article string   `yaml:"article"`
 }
 
 // Field required by a stage.
@@ -116,6 +150,7 @@ type Field struct {
 	Title    string   `yaml:"title"`
 	Type     string   `yaml:"type"` // "text", "date" (RFC 3339 or 2006-01-02), "number", "yesno"
 	Optional bool     `yaml:"optional"`
+	With     []string `yaml:"with"`   // results with which it is required; empty for all
 	Values   []string `yaml:"values"` // the only values allowed; empty for any
 	Article  string   `yaml:"article"`
 }
@@ -141,14 +176,14 @@ type Point struct {
 	Start   Trigger       `yaml:"start"`
 	End     []Trigger     `yaml:"end"`
 	Limit   workday.Limit `yaml:"limit"`
-	From    string        `yaml:"from"`       // time the limit counts from: "completed" (default, as stated) or "recorded"
-	Judged  string        `yaml:"judged"`     // "timer" or "arrival"
-	Warn    workday.Limit `yaml:"warn"`       // a yellow card this long before the limit ends; zero for none
+	From    string        `yaml:"from"`   // time the limit counts from: "completed" (default, as stated) or "recorded"
+	Judged  string        `yaml:"judged"` // "timer" or "arrival"
+	Warn    workday.Limit `yaml:"warn"`   // a yellow card this long before the limit ends; zero for none
 	// WarnArticle is where the card comes from, and WarnOwn says that how long before is the profile's own choice.
 	WarnArticle string `yaml:"warn_article"`
 	WarnOwn     bool   `yaml:"warn_own_choice"`
-	Own     bool          `yaml:"own_choice"` // the regulation names no number: this one is the profile's own choice
-	Text    string        `yaml:"text"`       // sentence for people; {case}, {stage}, {limit}, {due} are filled in
+	Own         bool   `yaml:"own_choice"` // the regulation names no number: this one is the profile's own choice
+	Text        string `yaml:"text"`       // sentence for people; {case}, {stage}, {limit}, {due} are filled in
 }
 
 // Ladder says who handles which level, for agencies of one tier (T27).
@@ -166,4 +201,3 @@ type Level struct {
 	Article string        `yaml:"article"`
 	Own     bool          `yaml:"own_choice"`
 }
-
