@@ -7,5 +7,5 @@ import "embed"
 
 // FS holds the shipped files under their paths in this folder, such as calendars/cn-holidays.csv.
 //
-//go:embed calendars divisions
+//go:embed calendars divisions profiles
 var FS embed.FS

@@ -83,6 +83,12 @@ func (c *checker) profile() {
 		c.name(path, a.Name, seen)
 		c.needText(path, "title", a.Title)
 	}
+	seen = map[string]bool{}
+	for i, s := range p.Subjects {
+		path := at("subjects[%d]", i)
+		c.name(path, s.Name, seen)
+		c.needText(path, "title", s.Title, "article", s.Article)
+	}
 	if p.Corrections != (Corrections{}) {
 		c.needText("corrections", "article", p.Corrections.Article)
 		c.role("corrections.role", p.Corrections.Role)
@@ -176,6 +182,14 @@ func (c *checker) trigger(path string, t *Trigger) {
 	}
 	if len(t.Stages) > 0 && !slices.Contains([]string{"stage", "evidence", "explanation"}, t.On) {
 		c.add(join(path, "stages"), "an event of %q names no stage", t.On)
+	}
+	if len(t.Subjects) > 0 && t.On != "explanation" {
+		c.add(join(path, "subjects"), "only an explanation has a subject")
+	}
+	for i, subject := range t.Subjects {
+		if c.p.Subject(subject) == nil {
+			c.add(at("%s.subjects[%d]", path, i), "there is no subject %q", subject)
+		}
 	}
 	for i, stage := range t.Stages {
 		if !slices.ContainsFunc(c.p.Procedures, func(pr Procedure) bool { return pr.Stage(stage) != nil }) {

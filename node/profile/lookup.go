@@ -27,6 +27,11 @@ func (p *Profile) Action(name string) *Action {
 	return find(p.Actions, name, func(r *Action) string { return r.Name })
 }
 
+// Subject of explanations by its name.
+func (p *Profile) Subject(name string) *Subject {
+	return find(p.Subjects, name, func(s *Subject) string { return s.Name })
+}
+
 // Stage of the procedure by its name.
 func (p *Procedure) Stage(name string) *Stage {
 	return find(p.Stages, name, func(s *Stage) string { return s.Name })

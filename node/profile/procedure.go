@@ -168,6 +168,11 @@ func (c *checker) ways(path string, pr *Procedure) {
 	}
 	for i := range pr.Stages {
 		s := &pr.Stages[i]
+		for k, after := range s.After {
+			if before := pr.Stage(after); before != nil && !before.Closes && !leads(before, s) {
+				c.add(at("%s.stages[%d].after[%d]", path, i, k), "every result of %s leads elsewhere", after)
+			}
+		}
 		if !reached[s.Name] {
 			c.add(at("%s.stages[%d]", path, i), "no way leads to it: neither first nor after a stage that can be reached")
 		}

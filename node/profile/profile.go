@@ -36,6 +36,7 @@ type Profile struct {
 	Actions    []Action    `yaml:"actions"`    // what a receiver of a level may do
 	// Corrections says who approves that what was collected is corrected (T14).
 	Corrections Corrections `yaml:"corrections"`
+	Subjects    []Subject   `yaml:"subjects"` // what an explanation may explain
 
 	files []File
 	hash  [32]byte
@@ -60,6 +61,13 @@ type Role struct {
 type Action struct {
 	Name  string `yaml:"name"`
 	Title string `yaml:"title"`
+}
+
+// Subject is what a handler may have to explain (说明理由).
+type Subject struct {
+	Name    string `yaml:"name"`
+	Title   string `yaml:"title"`
+	Article string `yaml:"article"`
 }
 
 // Procedure is the way of a kind of case.
@@ -157,10 +165,11 @@ type Field struct {
 
 // Trigger matches an event of a case: all that is given must hold.
 type Trigger struct {
-	On     string   `yaml:"on"`     // "case", "stage", "evidence", "explanation", "correction"
-	Acts   []string `yaml:"acts"`   // kinds of act, by the procedures; empty for any
-	Stages []string `yaml:"stages"` // stages that the event names; empty for any
-	When   string   `yaml:"when"`   // CEL, see escalation/rule; empty for always
+	On       string   `yaml:"on"`       // "case", "stage", "evidence", "explanation", "correction"
+	Acts     []string `yaml:"acts"`     // kinds of act, by the procedures; empty for any
+	Stages   []string `yaml:"stages"`   // stages that the event names; empty for any
+	Subjects []string `yaml:"subjects"` // what an explanation explains; empty for any
+	When     string   `yaml:"when"`     // CEL, see escalation/rule; empty for always
 }
 
 // Point is an alert point (预警点).
