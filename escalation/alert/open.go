@@ -1,0 +1,69 @@
+package alert
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	dubanv1 "duban.internal/proto/duban/v1"
+)
+
+// Rung is one level of a ladder with its limit counted. Times are microseconds of UTC.
+type Rung struct {
+	Role          string // by the profile's name
+	At            string // tier of the jurisdiction whose body receives it
+	OfAgency      bool   // the body belongs to the acting agency, not to the jurisdiction
+	Limit         string // as the profile states it
+	Last          bool   // no level follows
+	DueAt         int64  // first instant that is late; 0 where open-ended
+	OpenEndedYear uint32 // the year that is not published, where open-ended
+}
+
+// Site is a node as far as opening levels goes: where it stands, and what its profile, calendar and registry say.
+type Site struct {
+	Code string // its jurisdiction
+	// Rung counts a level (from 1) of the ladder for agencies of a tier, from start on; false past the ladder's end.
+	Rung func(tier string, level uint32, start int64) (Rung, bool)
+	// Receiver is the jurisdiction of a tier that code is or lies in; "" where there is none.
+	Receiver func(code, tier string) string
+	// Vacant says whether nobody can handle the level here: no such body, or nobody in it.
+	Vacant func(r Rung, agency string) bool
+	// Profile and Calendar are the addresses of what judges here.
+	Profile, Calendar []byte
+}
+
+// Receives says whether the level after prev is received by the office of this node, so that this node keeps the
+// deadline of prev and opens the next level. A level of the ladder for whose tier there is no jurisdiction, such as a
+// district's where a street lies straight under its city, counts to the node that receives the one after it.
+func (s Site) Receives(prev *dubanv1.LevelOpened) bool {
+	for level := prev.GetLevel() + 1; ; level++ {
+		r, ok := s.Rung(prev.GetTier(), level, prev.GetStartUs())
+		if !ok {
+			return false
+		}
+		if to := s.Receiver(prev.GetReceiver(), r.At); to != "" {
+			return to == s.Code
+		}
+	}
+}
+
+// Next writes the opening of the level after prev, with its limit counted from start, and, as long as a level is vacant,
+// of the next as well: as far as this node receives them. None where another node does or the ladder ends. prev of level
+// 0 is the limit that ran out; its Receiver is the jurisdiction of the case.
+func (s Site) Next(prev *dubanv1.LevelOpened, start int64) []*dubanv1.LevelOpened {
+	var out []*dubanv1.LevelOpened
+	for s.Receives(prev) {
+		level := prev.GetLevel() + 1
+		r, _ := s.Rung(prev.GetTier(), level, start)
+		o := proto.CloneOf(prev)
+		o.Level, o.Role, o.Limit, o.Last = level, r.Role, r.Limit, r.Last
+		o.Receiver, o.StartUs, o.DueUs, o.OpenEndedYear = s.Code, start, r.DueAt, r.OpenEndedYear
+		o.ProfileHash, o.CalendarHash = s.Profile, s.Calendar
+		o.Vacant = s.Receiver(prev.GetReceiver(), r.At) == "" || s.Vacant(r, o.GetAgency())
+		out = append(out, o)
+		if !PassedAtOnce(o) {
+			break
+		}
+		o.DueUs, o.OpenEndedYear = start, 0 // T27 is silent; nobody is given time that nobody can use
+		prev = o
+	}
+	return out
+}

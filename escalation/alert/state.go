@@ -1,0 +1,142 @@
+package alert
+
+import (
+	"cmp"
+	"slices"
+
+	"duban.internal/node/journal"
+	dubanv1 "duban.internal/proto/duban/v1"
+)
+
+// Level is one level of one round, as far as a node knows. Times are microseconds of UTC.
+type Level struct {
+	Opening  *dubanv1.LevelOpened // as written; not to be changed
+	Journal  journal.ID           // in which it was opened
+	Number   uint64               // of the opening there
+	OpenedAt int64                // when that was recorded
+
+	HandledAt   int64 // when the handling was recorded; 0 where there is none
+	Action      string
+	Explanation string
+	HandledBy   string
+	Late        bool // it closes nothing
+
+	Disputed bool // the office above disputed the handling
+}
+
+// Alert is one alert with its levels by round, then level.
+type Alert struct {
+	ID     string
+	Levels []Level
+}
+
+// HandledLate says whether a handling recorded at a time comes too late to close a level: its office said so, or the due
+// time had come and another level follows. An open-ended level (due 0) is never handled late by its time.
+func HandledLate(said, last bool, due, at int64) bool {
+	return said || !last && due != 0 && at >= due
+}
+
+// PassedAtOnce says whether nobody can handle this level and another one follows.
+func PassedAtOnce(o *dubanv1.LevelOpened) bool { return o.GetVacant() && !o.GetLast() }
+
+// Opened adds a level. One that is there already stays as it is: it exists once.
+func (a *Alert) Opened(j journal.ID, number uint64, at int64, o *dubanv1.LevelOpened) {
+	if a.level(o.GetRound(), o.GetLevel()) != nil {
+		return
+	}
+	a.Levels = append(a.Levels, Level{Opening: o, Journal: j, Number: number, OpenedAt: at})
+	slices.SortStableFunc(a.Levels, func(x, y Level) int {
+		return cmp.Or(cmp.Compare(x.Round(), y.Round()), cmp.Compare(x.Step(), y.Step()))
+	})
+}
+
+// Handled notes the first handling of a level; false where there is no such level or it was handled before.
+func (a *Alert) Handled(at int64, h *dubanv1.LevelHandled) bool {
+	l := a.level(h.GetRound(), h.GetLevel())
+	if l == nil || l.HandledAt != 0 {
+		return false
+	}
+	l.HandledAt = at
+	l.Action, l.Explanation, l.HandledBy = h.GetAction(), h.GetExplanation(), h.GetHandledBy()
+	l.Late = HandledLate(h.GetLate(), l.Opening.GetLast(), l.Opening.GetDueUs(), at)
+	return true
+}
+
+// Disputed notes that the handling of a level is disputed.
+func (a *Alert) Disputed(round, level uint32) {
+	if l := a.level(round, level); l != nil {
+		l.Disputed = true
+	}
+}
+
+// Round of the level, from 1.
+func (l *Level) Round() uint32 { return l.Opening.GetRound() }
+
+// Step is the number of the level, from 1.
+func (l *Level) Step() uint32 { return l.Opening.GetLevel() }
+
+// Settled says whether nothing is to be done about the level any more by itself: handled in time, or never to be handled.
+func (l *Level) Settled() bool { return l.HandledAt != 0 && !l.Late || PassedAtOnce(l.Opening) }
+
+func (a *Alert) level(round, level uint32) *Level {
+	for i := range a.Levels {
+		if l := &a.Levels[i]; l.Round() == round && l.Step() == level {
+			return l
+		}
+	}
+	return nil
+}
+
+// Top is the highest level of the last round; nil while no level is known.
+func (a *Alert) Top() *Level {
+	if len(a.Levels) == 0 {
+		return nil
+	}
+	return &a.Levels[len(a.Levels)-1]
+}
+
+// Open is the level that waits to be handled; nil where none does.
+func (a *Alert) Open() *Level {
+	if top := a.Top(); top != nil && !top.Settled() {
+		return top
+	}
+	return nil
+}
+
+// Closed says whether the alert is at its end: its top level was handled in time, and nobody disputed that.
+func (a *Alert) Closed() bool {
+	top := a.Top()
+	return top != nil && top.HandledAt != 0 && !top.Late && !top.Disputed
+}
+
+// LevelAt says which level is due to be opened at a time: the one above an open level whose due time has come, or above a
+// vacant one. Its limit counts from start, the due time below it. It is never early, and opens nothing itself.
+func (a *Alert) LevelAt(now int64) (level uint32, start int64, due bool) {
+	top := a.Top()
+	if top == nil || top.Opening.GetLast() || top.HandledAt != 0 && !top.Late {
+		return 0, 0, false
+	}
+	at := top.Opening.GetDueUs()
+	if at == 0 || now < at {
+		return 0, 0, false
+	}
+	return top.Step() + 1, at, true
+}
+
+// State says how a level of the alert stands at a time.
+func (a *Alert) State(l *Level, now int64) dubanv1.LevelState {
+	top := a.Top()
+	switch {
+	case l.Disputed:
+		return dubanv1.LevelState_LEVEL_STATE_DISPUTED
+	case PassedAtOnce(l.Opening):
+		return dubanv1.LevelState_LEVEL_STATE_VACANT
+	case l.HandledAt != 0 && !l.Late:
+		return dubanv1.LevelState_LEVEL_STATE_HANDLED
+	case top.Round() > l.Round() || top.Step() > l.Step():
+		return dubanv1.LevelState_LEVEL_STATE_PASSED
+	case l.Opening.GetLast() && l.Opening.GetDueUs() != 0 && now >= l.Opening.GetDueUs():
+		return dubanv1.LevelState_LEVEL_STATE_OVERDUE
+	}
+	return dubanv1.LevelState_LEVEL_STATE_OPEN
+}
