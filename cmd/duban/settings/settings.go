@@ -73,6 +73,9 @@ func Flags(set *pflag.FlagSet) {
 			continue
 		}
 		set.String(k.Flag(), "", help)
+		if k.kind.Kind() == reflect.Bool {
+			set.Lookup(k.Flag()).NoOptDefVal = "true" // --history alone means yes
+		}
 	}
 }
 

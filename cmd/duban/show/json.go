@@ -28,9 +28,9 @@ func JSON(w io.Writer, v any) error {
 	return err
 }
 
-// Line writes a message as JSON on one line, for streams.
-func Line(w io.Writer, m proto.Message) error {
-	b, err := json.Marshal(value(m))
+// Line is JSON on one line, for streams.
+func Line(w io.Writer, v any) error {
+	b, err := json.Marshal(value(v))
 	if err != nil {
 		return err
 	}

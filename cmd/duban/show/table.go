@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	_ "time/tzdata" // zone data is built in, none is needed on the machine
 	"unicode"
 
 	"golang.org/x/text/width"
@@ -93,8 +94,8 @@ func wide(r rune) bool {
 	return k == width.EastAsianWide || k == width.EastAsianFullwidth
 }
 
-// shanghai is where people read the times; workday has the zone data built in.
-var shanghai = func() *time.Location {
+// Shanghai is where people read and write times.
+var Shanghai = func() *time.Location {
 	l, err := time.LoadLocation("Asia/Shanghai")
 	if err != nil {
 		return time.FixedZone("UTC+8", 8*60*60)
@@ -107,7 +108,7 @@ func Time(us int64) string {
 	if us == 0 {
 		return ""
 	}
-	return time.UnixMicro(us).In(shanghai).Format("2006-01-02 15:04:05")
+	return time.UnixMicro(us).In(Shanghai).Format("2006-01-02 15:04:05")
 }
 
 // Skew is a difference of clocks in microseconds for people.
