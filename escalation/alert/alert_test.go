@@ -297,7 +297,7 @@ func TestDispute(t *testing.T) {
 	if err := decide(a, office, "untrue"); err != nil {
 		t.Error(err)
 	}
-	a.Disputed(1, 1)
+	a.Disputed(&dubanv1.LevelDisputed{Round: 1, Level: 1})
 	if a.Closed() || a.State(a.Top(), 2*day) != dubanv1.LevelState_LEVEL_STATE_DISPUTED {
 		t.Error("disputed, and still closed")
 	}

@@ -124,7 +124,7 @@ func (a *Alert) DecideDispute(reason, disputedBy string, by identity.Identity, d
 		})
 	}
 	switch {
-	case top.Disputed:
+	case top.Dispute != nil:
 		return nil, refuse("was disputed before; a new round runs")
 	case top.HandledAt == 0:
 		return nil, refuse("was not handled: only a handling can be disputed")

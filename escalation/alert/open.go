@@ -3,8 +3,22 @@ package alert
 import (
 	"google.golang.org/protobuf/proto"
 
+	"duban.internal/node/jurisdiction"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
+
+// In gives Site.Receiver over a tree: the jurisdiction itself, or the nearest that it lies in, of a tier.
+func In(t *jurisdiction.Tree) func(code, tier string) string {
+	return func(code, tier string) string {
+		d, ok := t.Get(jurisdiction.Code(code))
+		for ; ok; d, ok = t.Parent(d.Code) {
+			if string(d.Tier) == tier {
+				return string(d.Code)
+			}
+		}
+		return ""
+	}
+}
 
 // Rung is one level of a ladder with its limit counted. Times are microseconds of UTC.
 type Rung struct {

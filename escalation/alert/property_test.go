@@ -84,7 +84,7 @@ func TestWhateverHappens(t *testing.T) {
 					if !a.Closed() || a.Top().Opening.Last {
 						t.Fatal("disputed what is not closed")
 					}
-					a.Disputed(d.Round, d.Level)
+					a.Disputed(d)
 					start := ran(home)
 					start.Round = d.Round + 1
 					open(site(home, empty...).Next(start, now))

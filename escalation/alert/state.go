@@ -21,7 +21,7 @@ type Level struct {
 	HandledBy   string
 	Late        bool // it closes nothing
 
-	Disputed bool // the office above disputed the handling
+	Dispute *dubanv1.LevelDisputed // of the handling, by the office above; nil where there is none
 }
 
 // Alert is one alert with its levels by round, then level.
@@ -62,10 +62,10 @@ func (a *Alert) Handled(at int64, h *dubanv1.LevelHandled) bool {
 	return true
 }
 
-// Disputed notes that the handling of a level is disputed.
-func (a *Alert) Disputed(round, level uint32) {
-	if l := a.level(round, level); l != nil {
-		l.Disputed = true
+// Disputed notes a dispute of the handling of a level.
+func (a *Alert) Disputed(d *dubanv1.LevelDisputed) {
+	if l := a.level(d.GetRound(), d.GetLevel()); l != nil {
+		l.Dispute = d
 	}
 }
 
@@ -106,7 +106,7 @@ func (a *Alert) Open() *Level {
 // Closed says whether the alert is at its end: its top level was handled in time, and nobody disputed that.
 func (a *Alert) Closed() bool {
 	top := a.Top()
-	return top != nil && top.HandledAt != 0 && !top.Late && !top.Disputed
+	return top != nil && top.HandledAt != 0 && !top.Late && top.Dispute == nil
 }
 
 // LevelAt says which level is due to be opened at a time: the one above an open level whose due time has come, or above a
@@ -127,7 +127,7 @@ func (a *Alert) LevelAt(now int64) (level uint32, start int64, due bool) {
 func (a *Alert) State(l *Level, now int64) dubanv1.LevelState {
 	top := a.Top()
 	switch {
-	case l.Disputed:
+	case l.Dispute != nil:
 		return dubanv1.LevelState_LEVEL_STATE_DISPUTED
 	case PassedAtOnce(l.Opening):
 		return dubanv1.LevelState_LEVEL_STATE_VACANT
