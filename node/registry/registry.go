@@ -1,0 +1,310 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"duban.internal/node/fault"
+	"duban.internal/node/journal"
+	"duban.internal/node/jurisdiction"
+	"duban.internal/node/profile"
+	"duban.internal/node/store"
+	"duban.internal/node/workday"
+	dubanv1 "duban.internal/proto/duban/v1"
+)
+
+// Reader is what the registry reads of a store.
+type Reader interface {
+	Own() journal.ID
+	Journals() []store.Info
+	Journal(id journal.ID) (store.Info, bool)
+	Get(ctx context.Context, id journal.ID, t *store.Table, key ...any) (store.Row, bool, error)
+	View(ctx context.Context, fn func(q store.Queryer) error) error
+}
+
+// Registry answers from the folded tables. It is safe for concurrent use.
+type Registry struct {
+	store Reader
+
+	mu        sync.Mutex
+	profiles  map[string]*profile.Profile  // by address
+	calendars map[string]*workday.Calendar // by address
+	adoptions map[adoptionKey][]adoption
+}
+
+type adoptionKey struct {
+	journal journal.ID
+	kind    int64
+}
+
+// adoption is where something was adopted; lists of them ascend by number.
+type adoption struct {
+	number int64
+	hash   string
+}
+
+// New makes a registry over a store whose engine folds Fold.
+func New(s Reader) *Registry {
+	return &Registry{
+		store: s, profiles: make(map[string]*profile.Profile), calendars: make(map[string]*workday.Calendar),
+		adoptions: make(map[adoptionKey][]adoption),
+	}
+}
+
+// Judged is what a journal had adopted before its entry of this number: what judges that entry. The journal's size, or
+// anything above, asks for the present. Kinds of errors: fault.Precondition where the journal had adopted none.
+func (r *Registry) Judged(ctx context.Context, id journal.ID, number uint64) (*profile.Profile, *workday.Calendar, error) {
+	p, err := r.profile(ctx, id, number)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := r.calendar(ctx, id, number)
+	if err != nil {
+		return nil, nil, err
+	}
+	return p, c, nil
+}
+
+// Present is what the own journal judges by now.
+func (r *Registry) Present(ctx context.Context) (*profile.Profile, *workday.Calendar, error) {
+	return r.Judged(ctx, r.store.Own(), 1<<62)
+}
+
+func (r *Registry) profile(ctx context.Context, id journal.ID, number uint64) (*profile.Profile, error) {
+	kind := dubanv1.EntryKind_ENTRY_KIND_PROFILE_ADOPTED
+	a, err := r.inForce(ctx, id, kind, number)
+	if err != nil {
+		return nil, err
+	}
+	return compiled(ctx, r, r.profiles, id, kind, a, func(content []byte) (*profile.Profile, error) {
+		var m dubanv1.ProfileAdopted
+		if err := proto.Unmarshal(content, &m); err != nil {
+			return nil, err
+		}
+		p, err := profile.Parse(profileFiles(&m))
+		if err != nil {
+			return nil, err
+		}
+		if hash := p.Hash(); string(hash[:]) != a.hash {
+			return nil, fmt.Errorf("its files are not what its address says")
+		}
+		return p, nil
+	})
+}
+
+func (r *Registry) calendar(ctx context.Context, id journal.ID, number uint64) (*workday.Calendar, error) {
+	kind := dubanv1.EntryKind_ENTRY_KIND_CALENDAR_ADOPTED
+	a, err := r.inForce(ctx, id, kind, number)
+	if err != nil {
+		return nil, err
+	}
+	return compiled(ctx, r, r.calendars, id, kind, a, func(content []byte) (*workday.Calendar, error) {
+		var m dubanv1.CalendarAdopted
+		if err := proto.Unmarshal(content, &m); err != nil {
+			return nil, err
+		}
+		return workday.Parse(m.GetContent())
+	})
+}
+
+// compiled is the profile or calendar of an adoption, from the cache where it has been compiled before.
+func compiled[T any](ctx context.Context, r *Registry, cache map[string]*T, id journal.ID, kind dubanv1.EntryKind, a adoption,
+	compile func([]byte) (*T, error),
+) (*T, error) {
+	r.mu.Lock()
+	v := cache[a.hash]
+	r.mu.Unlock()
+	if v != nil {
+		return v, nil
+	}
+	row, ok, err := r.store.Get(ctx, id, Adoption, int64(kind), a.number)
+	if err != nil {
+		return nil, fmt.Errorf("read adoption: %w", err)
+	}
+	if !ok {
+		return nil, fault.New(fault.Internal, "journal %s: adoption of entry %d has no content", id, a.number)
+	}
+	if v, err = compile(row[4].([]byte)); err != nil {
+		return nil, &fault.Error{Kind: fault.Unsupported, Err: err, Msg: fmt.Sprintf(
+			"journal %s adopted with entry %d what this version can't read: %v", id, a.number, err)}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	cache[a.hash] = v
+	return v, nil
+}
+
+// inForce finds the last adoption before an entry.
+func (r *Registry) inForce(ctx context.Context, id journal.ID, kind dubanv1.EntryKind, number uint64) (adoption, error) {
+	none := func() error {
+		return fault.New(fault.Precondition, "journal %s had adopted no %s before entry %d", id, what(kind), number)
+	}
+	row, ok, err := r.store.Get(ctx, id, Adopted, int64(kind))
+	if err != nil {
+		return adoption{}, fmt.Errorf("read adopted %s: %w", what(kind), err)
+	}
+	if !ok {
+		return adoption{}, none()
+	}
+	last := adoption{number: row[1].(int64), hash: string(row[2].([]byte))}
+	if number > uint64(last.number) {
+		return last, nil
+	}
+	key := adoptionKey{id, int64(kind)}
+	r.mu.Lock()
+	list := r.adoptions[key]
+	r.mu.Unlock()
+	if len(list) == 0 || list[len(list)-1].number < last.number {
+		if list, err = r.load(ctx, id, kind); err != nil {
+			return adoption{}, err
+		}
+		r.mu.Lock()
+		r.adoptions[key] = list
+		r.mu.Unlock()
+	}
+	for i := len(list) - 1; i >= 0; i-- {
+		if uint64(list[i].number) < number {
+			return list[i], nil
+		}
+	}
+	return adoption{}, none()
+}
+
+func what(kind dubanv1.EntryKind) string {
+	if kind == dubanv1.EntryKind_ENTRY_KIND_PROFILE_ADOPTED {
+		return "profile"
+	}
+	return "calendar"
+}
+
+func (r *Registry) load(ctx context.Context, id journal.ID, kind dubanv1.EntryKind) ([]adoption, error) {
+	info, ok := r.store.Journal(id)
+	if !ok {
+		return nil, fault.New(fault.NotFound, "this node holds no journal %s", id)
+	}
+	var list []adoption
+	err := r.store.View(ctx, func(q store.Queryer) error {
+		list = list[:0]
+		rows, err := q.QueryContext(ctx, `SELECT number, hash FROM adoption WHERE journal = $1 AND kind = $2 ORDER BY number`,
+			info.Ordinal, int64(kind))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var number int64
+			var hash []byte
+			if err := rows.Scan(&number, &hash); err != nil {
+				return err
+			}
+			list = append(list, adoption{number, string(hash)})
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read adoptions: %w", err)
+	}
+	return list, nil
+}
+
+// Jurisdiction is which jurisdiction a journal stands for; false before its first entry.
+func (r *Registry) Jurisdiction(ctx context.Context, id journal.ID) (jurisdiction.Division, bool, error) {
+	row, ok, err := r.store.Get(ctx, id, Jurisdiction, int64(0))
+	if err != nil || !ok {
+		return jurisdiction.Division{}, false, err
+	}
+	return jurisdiction.Division{
+		Code: jurisdiction.Code(row[1].(string)), Name: row[2].(string),
+		Tier: jurisdiction.Tier(row[3].(string)), Parent: jurisdiction.Code(row[4].(string)),
+	}, true, nil
+}
+
+// JournalsOf are the journals that stand, or stood, for a jurisdiction: a restored node may have begun a second one.
+func (r *Registry) JournalsOf(ctx context.Context, code jurisdiction.Code) ([]journal.ID, error) {
+	var ids []journal.ID
+	for _, info := range r.store.Journals() {
+		d, ok, err := r.Jurisdiction(ctx, info.ID)
+		if err != nil {
+			return nil, err
+		}
+		if ok && d.Code == code {
+			ids = append(ids, info.ID)
+		}
+	}
+	return ids, nil
+}
+
+// Agency is an agency as last registered in a journal; false where it is not.
+func (r *Registry) Agency(ctx context.Context, id journal.ID, agency string) (*dubanv1.Agency, bool, error) {
+	return read[dubanv1.Agency](ctx, r, id, Agency, 2, agency)
+}
+
+// Officer is an officer as last registered in a journal; false where it is not.
+func (r *Registry) Officer(ctx context.Context, id journal.ID, officer string) (*dubanv1.Officer, bool, error) {
+	return read[dubanv1.Officer](ctx, r, id, Officer, 2, officer)
+}
+
+// Office is an office as last registered in the own journal; false where it is not.
+func (r *Registry) Office(ctx context.Context, role, code string) (*dubanv1.Office, bool, error) {
+	return read[dubanv1.Office](ctx, r, r.store.Own(), Office, 3, role, code)
+}
+
+// read gets a row by key and decodes the column payload.
+func read[T any, M interface {
+	*T
+	proto.Message
+}](ctx context.Context, r *Registry, id journal.ID, t *store.Table, payload int, key ...any) (M, bool, error) {
+	row, ok, err := r.store.Get(ctx, id, t, key...)
+	if err != nil || !ok {
+		return nil, false, err
+	}
+	m := M(new(T))
+	if err := proto.Unmarshal(row[payload].([]byte), m); err != nil {
+		return nil, false, fmt.Errorf("%s %v: %w", t.Name, key, err)
+	}
+	return m, true, nil
+}
+
+// Agencies lists agencies of the own journal by id, from the first after an id, at most limit.
+func (r *Registry) Agencies(ctx context.Context, after string, limit int) ([]*dubanv1.Agency, error) {
+	info, _ := r.store.Journal(r.store.Own())
+	var list []*dubanv1.Agency
+	err := r.store.View(ctx, func(q store.Queryer) error {
+		list = list[:0]
+		rows, err := q.QueryContext(ctx, `SELECT payload FROM agency WHERE journal = $1 AND id > $2 ORDER BY id LIMIT $3`,
+			info.Ordinal, after, int64(limit))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var payload []byte
+			if err := rows.Scan(&payload); err != nil {
+				return err
+			}
+			var a dubanv1.Agency
+			if err := proto.Unmarshal(payload, &a); err != nil {
+				return err
+			}
+			list = append(list, &a)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list agencies: %w", err)
+	}
+	return slices.Clip(list), nil
+}
+
+// VerifierKey is the key of a journal as recorded in the journal of an ancestor; false where it is not.
+func (r *Registry) VerifierKey(ctx context.Context, at, of journal.ID) (code, key string, ok bool, err error) {
+	row, ok, err := r.store.Get(ctx, at, JournalKey, of[:])
+	if err != nil || !ok {
+		return "", "", false, err
+	}
+	return row[1].(string), row[2].(string), true, nil
+}
