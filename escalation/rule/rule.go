@@ -4,9 +4,28 @@
 // judges one event of one case: which limits begin, which end, what fires. It is pure: the same profile, calendar, case
 // and event give the same outcome on every node, so a parent that runs a child's rules over its copy derives the same
 // alerts. It keeps no state and reads no clock: who calls it remembers the limits that run and fires them when due.
+//
+// # Conditions
+//
+// A condition (Trigger.When) is CEL that gives true or false. What it may ask, beside CEL's own functions:
+//
+//	always         case.id, case.procedure, case.act, case.item, case.agency, case.tier, case.source  text
+//	               case.fields  fields of the opening; event.occurred, event.recorded  times
+//	on case        opening.number, opening.summary, opening.handler, opening.party_name, opening.party_kind  text
+//	on stage       stage.name, stage.result, stage.reason, stage.handler, stage.late_reason  text
+//	               stage.completed  time; stage.officers, stage.documents  lists of ids and names; stage.fields
+//	on evidence    evidence.stage, evidence.name, evidence.media_type  text; evidence.size  number
+//	on explanation explanation.stage, explanation.subject, explanation.officer, explanation.text  text
+//	on correction  correction.id, correction.reason  text; correction.decided, correction.approved  yes or no
+//
+// A field is asked for by its name, stage.fields.get('cause'), and is empty text where the record has none. Names that are
+// compared with (stages, results, fields, acts) must be the profile's, and a condition's cost is bounded when it is
+// compiled, by the bounds of a record (node/casefile).
 package rule
 
 import (
+	"time"
+
 	"google.golang.org/protobuf/proto"
 
 	"duban.internal/node/journal"
@@ -22,8 +41,8 @@ type Case struct {
 	Item, Agency   string
 	Tier           string // of the acting agency's jurisdiction
 	Generated      bool
-	Imported       bool // history: nothing fires, no limit begins
-	Fields         map[string]string
+	Imported       bool              // history: nothing fires, no limit begins
+	Fields         map[string]string // of the opening
 	Source         string
 }
 
@@ -51,7 +70,7 @@ type Start struct {
 type Firing struct {
 	Point   *profile.Point
 	Trigger uint64
-	At      int64 // from when level 1 counts
+	At      int64 // from when level 1 counts: the recording
 	Text    string
 }
 
@@ -62,16 +81,71 @@ type Outcome struct {
 	Firings []Firing
 }
 
-// Set is a profile's points and ladders, compiled. It is safe for concurrent use.
-type Set struct {
-	profile *profile.Profile
+// Step judges one event of a case. An error names the conditions that failed on this event; the outcome holds all others.
+func (s *Set) Step(cal *workday.Calendar, c Case, e Event) (Outcome, error) {
+	var out Outcome
+	if c.Imported {
+		return out, nil
+	}
+	ev, ok := read(&c, &e)
+	if !ok {
+		return out, nil
+	}
+	var failed []error
+	for _, w := range s.watching(&ev) {
+		matched, err := w.trigger.matches(&ev)
+		switch {
+		case err != nil:
+			failed = append(failed, err)
+		case !matched:
+		case w.ends:
+			out.end(w.point.Name)
+		default:
+			s.start(&out, cal, w.point, &ev)
+		}
+	}
+	if len(failed) > 0 {
+		return out, failures(e.Number, failed)
+	}
+	return out, nil
 }
 
-// Compile checks and compiles every condition of p; the error names each that is wrong.
-func Compile(p *profile.Profile) (*Set, error) { return &Set{profile: p}, nil }
+func (o *Outcome) end(point string) {
+	for _, name := range o.Ends {
+		if name == point {
+			return
+		}
+	}
+	o.Ends = append(o.Ends, point)
+}
 
-// Step judges one event of a case. An error names conditions that failed on this event; the outcome holds all others.
-func (s *Set) Step(cal *workday.Calendar, c Case, e Event) (Outcome, error) { return Outcome{}, nil }
+// start is what a point whose start matched brings about.
+func (s *Set) start(out *Outcome, cal *workday.Calendar, pt *point, ev *event) {
+	if pt.Limit.IsZero() {
+		out.Firings = append(out.Firings, s.firing(cal, pt, ev, workday.Deadline{Open: true}))
+		return
+	}
+	from := ev.completed
+	if pt.From == "recorded" {
+		from = ev.entry.RecordedAt
+	}
+	due := cal.Due(time.UnixMicro(from), pt.Limit)
+	if pt.Judged == "arrival" {
+		if due.Passed(time.UnixMicro(ev.entry.RecordedAt)) {
+			out.Firings = append(out.Firings, s.firing(cal, pt, ev, due))
+		}
+		return
+	}
+	st := Start{Point: pt.Point, Trigger: ev.entry.Number, StartAt: from, Due: due, Text: pt.text.fill(cal, s.titles, ev, due)}
+	if !due.Open && !pt.Warn.IsZero() {
+		st.WarnAt = cal.WarnBefore(due.At, pt.Warn).UnixMicro()
+	}
+	out.Starts = append(out.Starts, st)
+}
+
+func (s *Set) firing(cal *workday.Calendar, pt *point, ev *event, due workday.Deadline) Firing {
+	return Firing{Point: pt.Point, Trigger: ev.entry.Number, At: ev.entry.RecordedAt, Text: pt.text.fill(cal, s.titles, ev, due)}
+}
 
 // Opening is one level of a ladder with its limit counted.
 type Opening struct {
@@ -83,9 +157,22 @@ type Opening struct {
 }
 
 // Ladder is who handles which level of an agency's alerts, level 1 first; nil for a tier without one.
-func (s *Set) Ladder(tier string) []profile.Level { return nil }
+func (s *Set) Ladder(tier string) []profile.Level {
+	if l := s.profile.Ladder(tier); l != nil {
+		return l.Levels
+	}
+	return nil
+}
 
-// LevelDue counts the limit of a level (from 1) that starts at start; false past the ladder's end.
+// LevelDue counts the limit of a level (from 1) that starts at start, in microseconds; false past the ladder's end.
 func (s *Set) LevelDue(cal *workday.Calendar, tier string, level int, start int64) (Opening, bool) {
-	return Opening{}, false
+	ladder := s.Ladder(tier)
+	if level < 1 || level > len(ladder) {
+		return Opening{}, false
+	}
+	l := ladder[level-1]
+	return Opening{
+		Level: l, Number: level, Last: level == len(ladder), StartAt: start,
+		Due: cal.Due(time.UnixMicro(start), l.Limit),
+	}, true
 }
