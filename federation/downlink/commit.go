@@ -76,6 +76,8 @@ func (s *session) store(group []item, stream grpc.BidiStreamingServer[dubanv1.Sy
 		}
 		if last[t.Journal] == nil {
 			order = append(order, t.Journal)
+		} else if t.Stale {
+			continue
 		}
 		last[t.Journal] = t
 		i, ok := at[t.Journal]

@@ -1,0 +1,390 @@
+package uplink
+
+import (
+	"cmp"
+	"bytes"
+	"fmt"
+	"slices"
+	"time"
+
+	"duban.internal/federation"
+	"duban.internal/node/journal"
+	"duban.internal/node/jurisdiction"
+	dubanv1 "duban.internal/proto/duban/v1"
+)
+
+// Core is the child's end as a state machine: what happens goes in by its methods, what is to be done comes out of Effects.
+// It asks no clock, no disk and no network; times are microseconds that the caller gives.
+type Core struct {
+	cfg   CoreConfig
+	state state
+	lanes map[journal.ID]*lane
+	order []journal.ID
+	turn  int // whose turn it is to load
+
+	loading  bool
+	bytes    int // sent and not acknowledged
+	messages int // likewise
+
+	nextBeat int64
+	attempts int
+	skew     int64
+	heard    int64
+	kinds    []uint32 // that the parent knows
+	problem  string   // last one
+	out      []Effect
+}
+
+// CoreConfig says whom a Core speaks for and in what portions.
+type CoreConfig struct {
+	Code     jurisdiction.Code
+	Journals []journal.ID       // the own one first, then all that may come from below
+	Parent   *journal.PublicKey // by which countersignatures are checked
+	Version  string
+
+	Interval int64 // microseconds between heartbeats
+	Batch    int   // bytes of entries in one batch, about
+	Window   int   // bytes sent and not acknowledged
+	InFlight int   // messages sent and not acknowledged
+
+	// Jitter gives numbers in [0, 1) that spread retries.
+	Jitter func() float64
+}
+
+type state uint8
+
+const (
+	off   state = iota // waiting for Dial to be done
+	hello              // stream open, hello sent
+	open               // welcome received
+)
+
+// lane is one journal.
+type lane struct {
+	have    uint64 // entries here
+	sent    uint64 // sent, or known to the parent
+	acked   uint64
+	refused string // by the parent
+	broken  string // what is stored here can't be read
+	beat    bool   // a heartbeat is due once everything is sent
+	told    int64 // time stated by the last checkpoint sent
+	flights []flight
+}
+
+func (l *lane) stopped() bool { return l.refused != "" || l.broken != "" }
+
+// flight is a message that waits for its acknowledgement.
+type flight struct {
+	size  uint64 // of its checkpoint
+	bytes int
+	note  []byte
+}
+
+// Effect is something to be done. One field is set.
+type Effect struct {
+	Dial   *Dial
+	Send   *dubanv1.SyncRequest
+	Load   *Load
+	Beat   *Beat
+	Keep   *Keep
+	Hangup string // reason; the stream is to be ended, and Closed called
+}
+
+// Dial asks for a new stream after a pause of patience.
+type Dial struct{ After time.Duration }
+
+// Load asks for entries of a journal and a checkpoint of exactly their end; answered by Loaded.
+type Load struct {
+	Journal journal.ID
+	From    uint64
+	Bytes   int // about
+}
+
+// Beat asks for a fresh checkpoint of a journal; answered by Stamped.
+type Beat struct{ Journal journal.ID }
+
+// Keep asks to store what the parent acknowledged and countersigned.
+type Keep struct {
+	Journal journal.ID
+	Size    uint64
+	Time    int64 // stated by the checkpoint
+	Note    []byte
+}
+
+// NewCore makes a Core that wants to dial at once.
+func NewCore(cfg CoreConfig) *Core {
+	c := &Core{cfg: cfg, lanes: map[journal.ID]*lane{}}
+	for _, id := range cfg.Journals {
+		if c.lanes[id] == nil {
+			c.lanes[id], c.order = &lane{}, append(c.order, id)
+		}
+	}
+	c.out = append(c.out, Effect{Dial: &Dial{}})
+	return c
+}
+
+// Effects takes what is to be done, in this order.
+func (c *Core) Effects() []Effect {
+	out := c.out
+	c.out = nil
+	return out
+}
+
+// Grown says how many entries of a journal are here. Journals that were not named at the start are ignored.
+func (c *Core) Grown(id journal.ID, size uint64) {
+	if l := c.lanes[id]; l != nil && size != l.have {
+		l.have = size
+		c.pump()
+	}
+}
+
+// Opened says that the stream that Dial asked for is there.
+func (c *Core) Opened(now int64) {
+	c.state = hello
+	h := &dubanv1.SyncHello{Code: string(c.cfg.Code), NowUs: now, Version: c.cfg.Version, Kinds: federation.Kinds()}
+	for _, id := range c.order {
+		h.Journals = append(h.Journals, id[:])
+	}
+	c.send(&dubanv1.SyncRequest{Message: &dubanv1.SyncRequest_Hello{Hello: h}})
+}
+
+// Closed says that the stream ended, or could not be opened, and why.
+func (c *Core) Closed(reason string) {
+	c.state, c.loading, c.bytes, c.messages, c.problem = off, false, 0, 0, reason
+	for _, l := range c.lanes {
+		l.flights, l.told = nil, 0
+		l.sent = l.acked
+	}
+	pause := firstPause << min(c.attempts, 10)
+	pause = min(pause, longestPause)
+	c.attempts++
+	c.out = append(c.out, Effect{Dial: &Dial{After: pause/2 + time.Duration(c.cfg.Jitter()*float64(pause/2))}})
+}
+
+// Pauses before dialing again double from the first to the longest; half of each is chance.
+const (
+	firstPause   = 200 * time.Millisecond
+	longestPause = 30 * time.Second
+)
+
+// Received takes a message of the parent.
+func (c *Core) Received(m *dubanv1.SyncResponse, now int64) {
+	c.heard = now
+	switch {
+	case c.state == hello && m.GetWelcome() != nil:
+		c.welcome(m.GetWelcome(), now)
+	case c.state == open && m.GetAck() != nil:
+		c.ack(m.GetAck(), now)
+	case c.state == open && m.GetRefusal() != nil:
+		c.refusal(m.GetRefusal())
+	default:
+		c.hangup("the parent sent a message that has no place here")
+	}
+	c.pump()
+}
+
+func (c *Core) welcome(w *dubanv1.SyncWelcome, now int64) {
+	positions := map[journal.ID]*dubanv1.SyncPosition{}
+	for _, p := range w.GetPositions() {
+		if id, err := journal.IDFrom(p.GetJournal()); err == nil {
+			positions[id] = p
+		}
+	}
+	for _, id := range c.order {
+		p, l := positions[id], c.lanes[id]
+		if p == nil {
+			c.hangup(fmt.Sprintf("the parent left out journal %s", id))
+			return
+		}
+		l.sent, l.acked, l.refused, l.beat = p.GetSize(), p.GetSize(), "", false
+		if p.GetRefused() {
+			l.refused = "refused by the parent before"
+		}
+	}
+	c.state, c.problem = open, ""
+	c.skew = w.GetNowUs() - now
+	c.kinds = w.GetKinds()
+	if own := c.lanes[c.order[0]]; own.acked > own.have {
+		c.problem = fmt.Sprintf("the parent has %d entries of this node's journal, and here are only %d: was it restored from an old copy?",
+			own.acked, own.have)
+	}
+	c.nextBeat = now
+	c.beats(now)
+}
+
+func (c *Core) ack(a *dubanv1.SyncAck, now int64) {
+	id, err := journal.IDFrom(a.GetJournal())
+	l := c.lanes[id]
+	if err != nil || l == nil {
+		c.hangup("an acknowledgement of a journal that was not sent")
+		return
+	}
+	// The parent acknowledges the last of several; what lies before it is acknowledged too.
+	i := slices.IndexFunc(l.flights, func(f flight) bool {
+		return f.size == a.GetSize() && bytes.HasPrefix(a.GetCountersigned(), f.note)
+	})
+	if i < 0 {
+		c.hangup(fmt.Sprintf("an acknowledgement of journal %s at %d, which was not sent", id, a.GetSize()))
+		return
+	}
+	if _, err := c.cfg.Parent.Witnessed(a.GetCountersigned()); err != nil {
+		c.hangup(fmt.Sprintf("the parent acknowledged without its signature: %v", err))
+		return
+	}
+	point, err := journal.ParseCheckpoint(a.GetCountersigned())
+	if err != nil {
+		c.hangup(err.Error())
+		return
+	}
+	for _, f := range l.flights[:i+1] {
+		c.bytes -= f.bytes
+		c.messages--
+	}
+	l.flights = append(l.flights[:0], l.flights[i+1:]...)
+	l.acked = max(l.acked, a.GetSize())
+	c.skew, c.attempts = a.GetNowUs()-now, 0
+	c.out = append(c.out, Effect{Keep: &Keep{Journal: id, Size: point.Size, Time: point.Time, Note: a.GetCountersigned()}})
+}
+
+func (c *Core) refusal(r *dubanv1.SyncRefusal) {
+	id, err := journal.IDFrom(r.GetJournal())
+	l := c.lanes[id]
+	if err != nil || l == nil {
+		c.hangup("a refusal of a journal that was not sent")
+		return
+	}
+	l.refused = r.GetReason()
+	c.problem = fmt.Sprintf("the parent refused journal %s: %s", id, r.GetReason())
+	for _, f := range l.flights {
+		c.bytes -= f.bytes
+		c.messages--
+	}
+	l.flights = nil
+}
+
+// Loaded answers Load. No entries mean that nothing can be sent of this journal before it grows.
+func (c *Core) Loaded(id journal.ID, from uint64, entries []journal.Entry, note []byte) {
+	c.loading = false
+	l := c.lanes[id]
+	if c.state != open || l == nil || l.sent != from || l.stopped() {
+		c.pump()
+		return
+	}
+	if len(entries) == 0 {
+		l.have = from // until Grown says otherwise
+		c.pump()
+		return
+	}
+	l.sent = from + uint64(len(entries))
+	size := federation.Bytes(entries)
+	c.fly(l, flight{size: l.sent, bytes: size, note: note})
+	c.send(&dubanv1.SyncRequest{Message: &dubanv1.SyncRequest_Batch{Batch: &dubanv1.SyncBatch{
+		Journal: id[:], From: from, Entries: federation.ToWire(entries), Checkpoint: note}}})
+	c.pump()
+}
+
+// Broken answers Load or Beat where what is stored of a journal can't be read: the others go on, until the next start.
+func (c *Core) Broken(id journal.ID, reason string) {
+	c.loading = false
+	if l := c.lanes[id]; l != nil {
+		l.broken = reason
+		c.problem = fmt.Sprintf("journal %s can't be read: %s", id, reason)
+	}
+	c.pump()
+}
+
+// Stamped answers Beat, with the node's clock at that time.
+func (c *Core) Stamped(id journal.ID, point journal.Checkpoint, note []byte, now int64) {
+	l := c.lanes[id]
+	if c.state != open || l == nil || l.stopped() {
+		return
+	}
+	own := id == c.order[0]
+	switch {
+	case own && point.Size > l.have:
+		l.have = point.Size // appended meanwhile: the batch goes first
+		l.beat = true
+		c.pump()
+		return
+	case point.Size != l.sent && !(own && l.acked > point.Size), point.Time <= l.told:
+		return // the parent can't compare it yet, or knows as much
+	}
+	l.told = point.Time
+	c.fly(l, flight{size: point.Size, note: note})
+	c.send(&dubanv1.SyncRequest{Message: &dubanv1.SyncRequest_Heartbeat{Heartbeat: &dubanv1.SyncHeartbeat{
+		Journal: id[:], Checkpoint: note, NowUs: now}}})
+}
+
+// Ticked says what time it is; heartbeats go out when they are due. NextTick says when it is wanted.
+func (c *Core) Ticked(now int64) {
+	if c.state == open && now >= c.nextBeat {
+		c.beats(now)
+		c.pump()
+	}
+}
+
+// NextTick is when Ticked is wanted; ok is false while no stream is open.
+func (c *Core) NextTick() (at int64, ok bool) { return c.nextBeat, c.state == open }
+
+// Waiting says whether the parent owes an answer.
+func (c *Core) Waiting() bool { return c.state == hello || c.messages > 0 }
+
+func (c *Core) beats(now int64) {
+	for _, l := range c.lanes {
+		l.beat = true
+	}
+	c.nextBeat = now + c.cfg.Interval
+}
+
+// pump asks for the next thing to send: one load at a time, journals in turn.
+func (c *Core) pump() {
+	if c.state != open {
+		return
+	}
+	for i, id := range c.order {
+		l := c.lanes[id]
+		// A parent that has more than we do of our own journal is told so: it keeps the evidence.
+		if l.beat && !l.stopped() && (l.sent == l.have || i == 0 && l.sent > l.have) && l.have > 0 {
+			l.beat = false
+			c.out = append(c.out, Effect{Beat: &Beat{Journal: id}})
+		}
+	}
+	if c.loading || c.bytes >= c.cfg.Window || c.messages >= c.cfg.InFlight {
+		return
+	}
+	for i := range c.order {
+		at := (c.turn + i) % len(c.order)
+		id := c.order[at]
+		if l := c.lanes[id]; !l.stopped() && l.sent < l.have {
+			c.turn, c.loading = at+1, true
+			c.out = append(c.out, Effect{Load: &Load{Journal: id, From: l.sent, Bytes: c.cfg.Batch}})
+			return
+		}
+	}
+}
+
+func (c *Core) fly(l *lane, f flight) {
+	l.flights = append(l.flights, f)
+	c.bytes += f.bytes
+	c.messages++
+}
+
+func (c *Core) send(m *dubanv1.SyncRequest) { c.out = append(c.out, Effect{Send: m}) }
+
+func (c *Core) hangup(reason string) {
+	c.problem = reason
+	c.out = append(c.out, Effect{Hangup: reason})
+}
+
+// Status says how the Core stands.
+func (c *Core) Status() Status {
+	s := Status{Connected: c.state == open, Skew: c.skew, Heard: c.heard, Problem: c.problem,
+		Acknowledged: make(map[journal.ID]uint64, len(c.order)), Refused: map[journal.ID]string{}}
+	for id, l := range c.lanes {
+		s.Acknowledged[id] = l.acked
+		if l.stopped() {
+			s.Refused[id] = cmp.Or(l.refused, l.broken)
+		}
+	}
+	return s
+}
