@@ -1,6 +1,7 @@
 package rule_test
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -14,20 +15,32 @@ import (
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
+var loadCalendar = sync.OnceValues(func() (*workday.Calendar, error) {
+	content, err := configs.FS.ReadFile("calendars/cn-holidays.csv")
+	if err != nil {
+		return nil, err
+	}
+	return workday.Parse(content)
+})
+
+var loadTianjin = sync.OnceValues(func() (*rule.Set, error) {
+	p, err := profile.Load(configs.FS, "profiles/tianjin")
+	if err != nil {
+		return nil, err
+	}
+	return rule.Compile(p)
+})
+
 func calendar(t testing.TB) *workday.Calendar {
 	t.Helper()
-	content, err := configs.FS.ReadFile("calendars/cn-holidays.csv")
-	require.NoError(t, err)
-	cal, err := workday.Parse(content)
+	cal, err := loadCalendar()
 	require.NoError(t, err)
 	return cal
 }
 
 func tianjin(t testing.TB) *rule.Set {
 	t.Helper()
-	p, err := profile.Load(configs.FS, "profiles/tianjin")
-	require.NoError(t, err)
-	set, err := rule.Compile(p)
+	set, err := loadTianjin()
 	require.NoError(t, err)
 	return set
 }
