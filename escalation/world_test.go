@@ -1,0 +1,337 @@
+package escalation_test
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"duban.internal/configs"
+	"duban.internal/escalation"
+	"duban.internal/escalation/alertservice"
+	"duban.internal/escalation/alertview"
+	"duban.internal/escalation/rule"
+	"duban.internal/node/clock"
+	"duban.internal/node/identity"
+	"duban.internal/node/journal"
+	"duban.internal/node/jurisdiction"
+	"duban.internal/node/profile"
+	"duban.internal/node/registry"
+	"duban.internal/node/store"
+	"duban.internal/node/workday"
+	dubanv1 "duban.internal/proto/duban/v1"
+)
+
+const (
+	city     = "120000"
+	district = "120116"
+	street   = "120116013"
+)
+
+// world is a street, its district and its city (天津), by the shipped profile and calendar, on one manual clock.
+type world struct {
+	t     *testing.T
+	clock *clock.Manual
+	zone  *time.Location
+	nodes []*node // the street first: a settled world sends upward in this order
+	by    map[string]*node
+}
+
+type node struct {
+	*world
+	code      string
+	store     store.Store
+	registry  *registry.Registry
+	runner    *escalation.Runner
+	alerts    *alertservice.Service
+	parent    *node
+	off       bool // takes and sends nothing
+	witnessed map[journal.ID]int64
+	caller    identity.Identity
+}
+
+func newWorld(t *testing.T, now string) *world {
+	t.Helper()
+	w := &world{t: t, by: map[string]*node{}}
+	cal, err := workday.Parse(shipped(t, "calendars/cn-holidays.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.zone = cal.Location()
+	w.clock = clock.NewManual(w.at(now))
+	tree, err := jurisdiction.Load(strings.NewReader(string(shipped(t, "divisions/divisions.csv"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := profile.Load(configs.FS, "profiles/tianjin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range []string{street, district, city} {
+		w.add(tree, p, cal, code)
+	}
+	w.by[street].parent, w.by[district].parent = w.by[district], w.by[city]
+	w.settle()
+	return w
+}
+
+func shipped(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := fs.ReadFile(configs.FS, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (w *world) add(tree *jurisdiction.Tree, p *profile.Profile, cal *workday.Calendar, code string) {
+	w.t.Helper()
+	n := &node{world: w, code: code, witnessed: map[journal.ID]int64{}}
+	n.store = openStore(w.t, w.clock, []store.Fold{registry.Fold(), alertview.Fold()}, escalation.Tables())
+	n.registry = registry.New(n.store)
+	d, _ := tree.Get(jurisdiction.Code(code))
+	start := registry.Start{Division: d, Profile: p, Calendar: cal}
+	if code != street {
+		start.Offices = []*dubanv1.Office{{Role: "legal_office", Jurisdiction: code, Name: d.Name + "司法局"}}
+	}
+	if err := registry.Bootstrap(context.Background(), n.store, start); err != nil {
+		w.t.Fatal(err)
+	}
+	cfg := escalation.Config{
+		Store: n.store, Registry: n.registry, Cases: facts{n}, Tree: tree, Code: d.Code, Clock: w.clock,
+		Witnessed: func(id journal.ID) int64 { return n.witnessed[id] },
+	}
+	var err error
+	if n.runner, err = escalation.New(cfg); err != nil {
+		w.t.Fatal(err)
+	}
+	n.alerts = alertservice.New(alertservice.Config{
+		Store: n.store, Registry: n.registry, Tree: tree, Code: d.Code, Clock: w.clock,
+		Caller: func(context.Context) (identity.Identity, bool) { return n.caller, true },
+	})
+	n.register("agency/a-"+code, dubanv1.EntryKind_ENTRY_KIND_AGENCY_REGISTERED, &dubanv1.AgencyRegistered{
+		Agency: &dubanv1.Agency{Id: "a-" + code, Name: "综合执法队", Jurisdiction: code},
+	})
+	w.nodes = append(w.nodes, n)
+	w.by[code] = n
+}
+
+// facts reads what is fixed about a case from the entry that opened it.
+type facts struct{ n *node }
+
+func (f facts) Case(ctx context.Context, id journal.ID, caseID string) (rule.Case, bool, error) {
+	for from := uint64(0); ; {
+		entries, err := f.n.store.Read(ctx, id, from, 1<<20)
+		if err != nil || len(entries) == 0 {
+			return rule.Case{}, false, err
+		}
+		for _, e := range entries {
+			var m dubanv1.CaseOpened
+			if e.Kind != uint32(dubanv1.EntryKind_ENTRY_KIND_CASE_OPENED) || proto.Unmarshal(e.Payload, &m) != nil || m.CaseId != caseID {
+				continue
+			}
+			act := "penalty"
+			if m.Procedure == "inspection" {
+				act = "inspection"
+			}
+			return rule.Case{Journal: id, ID: caseID, Procedure: m.Procedure, Act: act, Agency: m.Agency, Imported: m.Imported, Generated: m.Generated}, true, nil
+		}
+		from = entries[len(entries)-1].Number + 1
+		if info, _ := f.n.store.Journal(id); from >= info.Size {
+			return rule.Case{}, false, nil
+		}
+	}
+}
+
+func (w *world) at(s string) time.Time {
+	w.t.Helper()
+	for _, layout := range []string{"2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly} {
+		if v, err := time.ParseInLocation(layout, s, w.zone); err == nil {
+			return v
+		}
+	}
+	w.t.Fatalf("time %q", s)
+	return time.Time{}
+}
+
+// until moves the clock to a time and lets every node do what is due then.
+func (w *world) until(s string) {
+	w.t.Helper()
+	w.clock.Set(w.at(s))
+	w.settle()
+}
+
+// settle steps and syncs until nothing more happens.
+func (w *world) settle() {
+	w.t.Helper()
+	for range 100 {
+		before := w.sizes()
+		for _, n := range w.nodes {
+			if n.off {
+				continue
+			}
+			for busy := true; busy; {
+				var err error
+				if busy, _, err = n.runner.Step(context.Background()); err != nil {
+					w.t.Fatalf("%s: %v", n.code, err)
+				}
+			}
+			n.send()
+		}
+		if before == w.sizes() {
+			return
+		}
+	}
+	w.t.Fatal("the world does not settle")
+}
+
+func (w *world) sizes() string {
+	var b strings.Builder
+	for _, n := range w.nodes {
+		for _, i := range n.store.Journals() {
+			fmt.Fprint(&b, i.Size, " ")
+		}
+		fmt.Fprint(&b, n.witnessed, "; ")
+	}
+	return b.String()
+}
+
+// send gives the parent what it lacks, and states the time of it, like a checkpoint.
+func (n *node) send() {
+	n.t.Helper()
+	if n.parent == nil || n.parent.off {
+		return
+	}
+	ctx := context.Background()
+	for _, info := range n.store.Journals() {
+		at := n.witnessed[info.ID]
+		if info.Own {
+			var err error
+			if _, at, err = n.store.Stamp(ctx); err != nil {
+				n.t.Fatal(err)
+			}
+		}
+		there, _ := n.parent.store.Journal(info.ID)
+		for there.Size < info.Size {
+			entries, err := n.store.Read(ctx, info.ID, there.Size, 1<<20)
+			if err != nil {
+				n.t.Fatal(err)
+			}
+			if errs := n.parent.store.AppendReplica(ctx, store.Replica{Journal: info.ID, From: there.Size, Entries: entries}); errs[0] != nil {
+				n.t.Fatal(errs[0])
+			}
+			there, _ = n.parent.store.Journal(info.ID)
+		}
+		n.parent.witnessed[info.ID] = at
+	}
+}
+
+func (n *node) register(stream string, kind dubanv1.EntryKind, m proto.Message) {
+	n.t.Helper()
+	payload, err := proto.Marshal(m)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	p := store.Proposal{Stream: stream, Kind: uint32(kind), Actor: "agency:a-" + n.code, Payload: payload}
+	p.Seal()
+	if _, errs := n.store.Append(context.Background(), store.Command{Entries: []store.Proposal{p}}); errs[0] != nil {
+		n.t.Fatal(errs[0])
+	}
+}
+
+// opens opens a case of the node's own agency.
+func (n *node) opens(id string, change ...func(*dubanv1.CaseOpened)) {
+	n.t.Helper()
+	c := &dubanv1.CaseOpened{CaseId: id, Agency: "a-" + n.code, Procedure: "penalty_general"}
+	for _, f := range change {
+		f(c)
+	}
+	n.register("case/"+id, dubanv1.EntryKind_ENTRY_KIND_CASE_OPENED, c)
+}
+
+// records records a stage that was completed at a time.
+func (n *node) records(id, stage, completed, result string, officers ...string) {
+	n.t.Helper()
+	n.register("case/"+id, dubanv1.EntryKind_ENTRY_KIND_STAGE_RECORDED, &dubanv1.StageRecorded{
+		CaseId: id, Stage: stage, CompletedUs: clock.Micros(n.at(completed)), Officers: officers, Opinion: &dubanv1.Opinion{Result: result, Reason: "x"},
+	})
+}
+
+// shows gives every level that a node knows of a case's alerts: "late_collection 1.2 legal_office@120116 OPEN opened due".
+func (n *node) shows(caseID string) []string {
+	n.t.Helper()
+	resp, err := n.alerts.ListAlerts(context.Background(), &dubanv1.ListAlertsRequest{})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var out []string
+	for _, a := range resp.Alerts {
+		if a.CaseId != caseID {
+			continue
+		}
+		for _, l := range a.Levels {
+			out = append(out, fmt.Sprintf("%s %d.%d %s@%s %s %s %s", a.Point, l.Round, l.Level, l.Role, l.Receiver,
+				strings.TrimPrefix(l.State.String(), "LEVEL_STATE_"), n.local(l.OpenedUs), n.local(l.DueUs)))
+		}
+	}
+	return out
+}
+
+func (n *node) local(us int64) string {
+	if us == 0 {
+		return "open"
+	}
+	return clock.Time(us).In(n.zone).Format("01-02 15:04")
+}
+
+// only gives the one alert of a case.
+func (n *node) only(caseID string) *dubanv1.Alert {
+	n.t.Helper()
+	resp, err := n.alerts.ListAlerts(context.Background(), &dubanv1.ListAlertsRequest{})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var found *dubanv1.Alert
+	for _, a := range resp.Alerts {
+		if a.CaseId == caseID {
+			if found != nil {
+				n.t.Fatalf("case %s has several alerts", caseID)
+			}
+			found = a
+		}
+	}
+	if found == nil {
+		n.t.Fatalf("%s knows no alert of case %s", n.code, caseID)
+	}
+	return found
+}
+
+func (n *node) agency() identity.Identity {
+	return identity.Identity{City: city, Kind: identity.Agency, ID: "a-" + n.code}
+}
+
+func (n *node) office() identity.Identity {
+	return identity.Identity{City: city, Kind: identity.Office, Role: "legal_office", Code: jurisdiction.Code(n.code)}
+}
+
+func (n *node) handles(caseID string, by identity.Identity) error {
+	n.caller = by
+	_, err := n.alerts.HandleAlert(context.Background(), &dubanv1.HandleAlertRequest{
+		AlertId: n.only(caseID).AlertId, Action: "ordered_to_mend", Explanation: "collected", HandledBy: "p-1",
+	})
+	n.settle()
+	return err
+}
+
+func (n *node) disputes(caseID string, by identity.Identity) error {
+	n.caller = by
+	_, err := n.alerts.DisputeAlert(context.Background(), &dubanv1.DisputeAlertRequest{
+		AlertId: n.only(caseID).AlertId, Reason: "it was not collected", DisputedBy: "p-2",
+	})
+	n.settle()
+	return err
+}
