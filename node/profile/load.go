@@ -12,12 +12,13 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of a profile. Nesting is bounded too: a profile may come from another node, and the parser's cost grows with
-// the square of the depth.
+// Bounds of a profile. It may come from another node, and the parser's cost grows with the square of the depth, which
+// short lines bound: the worst profile then costs seconds, not hours.
 const (
 	maxFiles = 64
-	maxFile  = 256 << 10
-	maxLine  = 1000
+	maxFile  = 128 << 10
+	maxTotal = 512 << 10
+	maxLine  = 600
 	maxFlow  = 8 // brackets and braces open at once
 )
 
@@ -62,8 +63,13 @@ func Parse(files []File) (*Profile, error) {
 		d.add(position{}, "files", "%d files, want 1 to %d", len(files), maxFiles)
 		return nil, d.problems
 	}
+	total := 0
 	for i, f := range files {
+		total += len(f.Content)
 		switch {
+		case total > maxTotal:
+			d.add(position{file: f.Path}, "", "%d bytes so far, at most %d are allowed in all", total, maxTotal)
+			return nil, d.problems
 		case f.Path == "" || path.Clean(f.Path) != f.Path || path.IsAbs(f.Path):
 			d.add(position{}, "files", "path %.100q: want a slash-separated path below the profile", f.Path)
 		case i > 0 && files[i-1].Path == f.Path:

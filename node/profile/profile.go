@@ -9,8 +9,8 @@
 // # Merging
 //
 // Lists of several files are joined in the order of their paths; every other key stands in one file only. A file is UTF-8
-// YAML without anchors, aliases, tags and several documents, at most 256 KiB, in lines of at most 1,000 bytes, for a
-// profile also arrives over the wire.
+// YAML without anchors, aliases, tags and several documents, at most 128 KiB (512 KiB in all), in lines of at most 600
+// bytes, for a profile also arrives over the wire.
 //
 // # Hash
 //

@@ -177,15 +177,15 @@ func TestLoad(t *testing.T) {
 
 func TestBounds(t *testing.T) {
 	for name, tc := range map[string]struct{ content, want string }{
-		"a long line":       {"name: " + strings.Repeat("x", 2000), "p.yaml:1: 2006 bytes in one line, at most 1000"},
-		"a large file":      {strings.Repeat("# comment\n", 30_000), "at most 262144 are allowed"},
+		"a long line":       {"name: " + strings.Repeat("x", 2000), "p.yaml:1: 2006 bytes in one line, at most 600"},
+		"a large file":      {strings.Repeat("# comment\n", 30_000), "at most 131072 are allowed"},
 		"deep brackets":     {strings.Repeat("[\n", 1000), "more than 8 brackets and braces are open"},
 		"not UTF-8":         {"name: \xff", "not UTF-8"},
 		"a zero byte":       {"name: \x00", "a zero byte"},
 		"nothing":           {"# only a comment\n", "name: missing"},
 		"no path":           {"", "name: missing"},
 		"not a mapping":     {"- a\n", "want keys and values"},
-		"deep blocks":       {strings.Repeat("- ", 400) + "a", "want keys and values"},
+		"deep blocks":       {strings.Repeat("- ", 250) + "a", "want keys and values"},
 		"a number as a key": {"1: a\n", "unknown key"},
 	} {
 		t.Run(name, func(t *testing.T) {
