@@ -25,30 +25,28 @@ var Checkpoint = &store.Table{
 	Key: 1,
 }
 
-// Head holds the last accepted checkpoint of each journal from below, one row a journal (under the constant key 0). Its
+// Head holds the last accepted checkpoint of each journal from below, one row a journal. Its
 // time is what the journal has witnessed: no entry to come was recorded earlier.
 var Head = &store.Table{
 	Name: "checkpoint_head",
 	Columns: []store.Column{
-		{Name: "one", Type: store.Int}, // always 0
 		{Name: "size", Type: store.Int},
 		{Name: "time_us", Type: store.Int},
 		{Name: "note", Type: store.Blob},
 	},
-	Key: 1,
+	Key: 0,
 }
 
 // Acknowledged holds, for the own journal and those forwarded, what the parent acknowledged last: the size that is durable
-// there and the checkpoint with the parent's countersignature. One row a journal, under the constant key 0.
+// there and the checkpoint with the parent's countersignature. One row a journal.
 var Acknowledged = &store.Table{
 	Name: "acknowledged",
 	Columns: []store.Column{
-		{Name: "one", Type: store.Int}, // always 0
 		{Name: "size", Type: store.Int},
 		{Name: "time_us", Type: store.Int}, // stated by the checkpoint
 		{Name: "note", Type: store.Blob},
 	},
-	Key: 1,
+	Key: 0,
 }
 
 // PeerRefusal is folded from PeerRefused entries: which journals the writer of this journal takes no more of.

@@ -91,7 +91,7 @@ func (t *Taken) Changes() []store.Change {
 		return nil
 	}
 	size, at := int64(t.Checkpoint.Size), t.Checkpoint.Time
-	changes := []store.Change{{Table: federation.Head, Owner: t.Journal, Row: store.Row{int64(0), size, at, t.Note}}}
+	changes := []store.Change{{Table: federation.Head, Owner: t.Journal, Row: store.Row{size, at, t.Note}}}
 	if len(t.Entries) > 0 {
 		changes = append(changes, store.Change{Table: federation.Checkpoint, Owner: t.Journal, Row: store.Row{size, at, t.Note}})
 	}

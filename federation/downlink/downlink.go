@@ -148,12 +148,12 @@ func (d *Downlink) stored(ctx context.Context, key *journal.PublicKey) (State, e
 			return s, err
 		}
 		s.Recorded = info.RecordedAt
-		row, ok, err := d.cfg.Store.Get(ctx, id, federation.Head, int64(0))
+		row, ok, err := d.cfg.Store.Get(ctx, id, federation.Head)
 		if err != nil {
 			return s, err
 		}
 		if ok {
-			s.Note, _ = row[3].([]byte)
+			s.Note, _ = row[2].([]byte)
 		}
 	}
 	row, ok, err := d.cfg.Store.Get(ctx, d.cfg.Store.Own(), federation.PeerRefusal, id[:])

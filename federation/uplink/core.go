@@ -1,8 +1,8 @@
 package uplink
 
 import (
-	"cmp"
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -67,7 +67,7 @@ type lane struct {
 	refused string // by the parent
 	broken  string // what is stored here can't be read
 	beat    bool   // a heartbeat is due once everything is sent
-	told    int64 // time stated by the last checkpoint sent
+	told    int64  // time stated by the last checkpoint sent
 	flights []flight
 }
 

@@ -96,11 +96,11 @@ func (u *Uplink) cut(ctx context.Context, id journal.ID, from, most uint64) (siz
 // beat makes a fresh checkpoint of the own journal, or finds the last one of another.
 func (u *Uplink) beat(ctx context.Context, id journal.ID) error {
 	if id != u.cfg.Store.Own() {
-		row, ok, err := u.cfg.Store.Get(ctx, id, federation.Head, int64(0))
+		row, ok, err := u.cfg.Store.Get(ctx, id, federation.Head)
 		if err != nil || !ok {
 			return err
 		}
-		note, _ := row[3].([]byte)
+		note, _ := row[2].([]byte)
 		point, err := journal.ParseCheckpoint(note)
 		if err != nil {
 			return fault.New(fault.Corrupt, "journal %s: stored checkpoint: %w", id, err)

@@ -344,7 +344,7 @@ func (u *Uplink) keepAll(ctx context.Context) error {
 	var changes []store.Change
 	for id, k := range u.keep {
 		changes = append(changes, store.Change{Table: federation.Acknowledged, Owner: id,
-			Row: store.Row{int64(0), int64(k.Size), k.Time, k.Note}})
+			Row: store.Row{int64(k.Size), k.Time, k.Note}})
 	}
 	clear(u.keep)
 	_, errs := u.cfg.Store.Append(ctx, store.Command{Changes: changes})
