@@ -86,6 +86,9 @@ func (b *batch) card(ctx context.Context, d Due, zero *dubanv1.LevelOpened, now 
 		return nil // it was shown
 	}
 	b.expect(stream, 0)
+	level := d
+	level.At, level.Kind, level.Version = zero.GetDueUs(), kindLevel, 1
+	b.change(level.put()) // level 1 opens behind the card
 	return b.entry(stream, dubanv1.EntryKind_ENTRY_KIND_CARD_SHOWN, now, &dubanv1.CardShown{
 		AlertId: d.Alert, Point: zero.GetPoint(), Journal: zero.GetJournal(), CaseId: zero.GetCaseId(), DueUs: zero.GetDueUs(), Text: zero.GetText(),
 	})

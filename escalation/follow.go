@@ -167,9 +167,14 @@ func (b *batch) plant(ctx context.Context, j judgement, id journal.ID, e *journa
 		Kind: kindLevel, Opening: e.Payload,
 	}
 	if id == b.own {
+		// At the version that is kept the next level must not exist, for that version is all that opening it will look at.
 		var err error
 		if d.Version, err = b.state.Version(ctx, alert.Stream(d.Alert)); err != nil {
 			return fmt.Errorf("version of alert %s: %w", d.Alert, err)
+		}
+		_, there, err := b.state.Get(ctx, b.own, alertview.Level, d.Alert, d.Round, d.Level+1)
+		if err != nil || there {
+			return err
 		}
 	}
 	b.change(d.put())
@@ -342,7 +347,6 @@ func (b *batch) plantLimit(r running, o *dubanv1.LevelOpened) error {
 		card := d
 		card.At, card.Kind = r.warn, kindCard
 		b.change(card.put())
-		d.Version = 1 // the card comes first
 	}
 	b.change(d.put())
 	return nil

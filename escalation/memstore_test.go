@@ -190,7 +190,7 @@ func (s *memStore) Read(_ context.Context, id journal.ID, from uint64, most int)
 func (s *memStore) Erase(context.Context, journal.ID, uint64) error    { return nil }
 func (s *memStore) Hashes(journal.ID) (tlog.HashReader, error)         { return nil, nil }
 func (s *memStore) Leader() (string, bool)                             { return "", true }
-func (s *memStore) Close() error                                       { return nil }
+func (s *memStore) Close() error                                       { return s.db.Close() }
 func (s *memStore) Lease(ctx context.Context) (context.Context, error) { return ctx, ctx.Err() }
 func (s *memStore) Version(_ context.Context, st string) (uint64, error) {
 	s.mu.Lock()
@@ -278,4 +278,18 @@ func (tx memTx) Put(t *store.Table, row store.Row) {
 func (tx memTx) Delete(t *store.Table, key ...any) {
 	w, args := tx.where(t, key)
 	tx.s.exec("DELETE FROM "+t.Name+w, args...)
+}
+
+// forget throws away what a follower keeps.
+func (s *memStore) forget(follower string, tables ...*store.Table) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range tables {
+		s.exec("DELETE FROM " + t.Name)
+	}
+	for key := range s.cursors {
+		if strings.HasPrefix(key, follower) {
+			delete(s.cursors, key)
+		}
+	}
 }

@@ -22,7 +22,7 @@ var Deadline = &store.Table{
 		{Name: "due_us", Type: store.Int}, {Name: "alert_id", Type: store.Text}, {Name: "round", Type: store.Int},
 		{Name: "level", Type: store.Int}, // that runs out; 0 for the limit of a point
 		{Name: "kind", Type: store.Int},
-		{Name: "version", Type: store.Int},  // of the alert's stream, as far as known: a wrong one costs a second look
+		{Name: "version", Type: store.Int},  // of the alert's stream, at which the next level didn't exist; a stale one costs a look
 		{Name: "opening", Type: store.Blob}, // LevelOpened of the level that runs out; of level 0, what level 1 copies
 	},
 	Key: 5,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,6 +40,9 @@ type world struct {
 	zone  *time.Location
 	nodes []*node // the street first: a settled world sends upward in this order
 	by    map[string]*node
+
+	mu    sync.Mutex
+	cases map[string]rule.Case
 }
 
 type node struct {
@@ -46,17 +50,19 @@ type node struct {
 	code      string
 	store     store.Store
 	registry  *registry.Registry
+	cfg       escalation.Config
 	runner    *escalation.Runner
 	alerts    *alertservice.Service
 	parent    *node
 	off       bool // takes and sends nothing
+	mu        sync.Mutex
 	witnessed map[journal.ID]int64
 	caller    identity.Identity
 }
 
 func newWorld(t *testing.T, now string) *world {
 	t.Helper()
-	w := &world{t: t, by: map[string]*node{}}
+	w := &world{t: t, by: map[string]*node{}, cases: map[string]rule.Case{}}
 	cal, err := workday.Parse(shipped(t, "calendars/cn-holidays.csv"))
 	if err != nil {
 		t.Fatal(err)
@@ -102,9 +108,10 @@ func (w *world) add(tree *jurisdiction.Tree, p *profile.Profile, cal *workday.Ca
 		w.t.Fatal(err)
 	}
 	cfg := escalation.Config{
-		Store: n.store, Registry: n.registry, Cases: facts{n}, Tree: tree, Code: d.Code, Clock: w.clock,
-		Witnessed: func(id journal.ID) int64 { return n.witnessed[id] },
+		Store: n.store, Registry: n.registry, Cases: facts{w}, Tree: tree, Code: d.Code, Clock: w.clock,
+		Witnessed: n.witness,
 	}
+	n.cfg = cfg
 	var err error
 	if n.runner, err = escalation.New(cfg); err != nil {
 		w.t.Fatal(err)
@@ -120,31 +127,14 @@ func (w *world) add(tree *jurisdiction.Tree, p *profile.Profile, cal *workday.Ca
 	w.by[code] = n
 }
 
-// facts reads what is fixed about a case from the entry that opened it.
-type facts struct{ n *node }
+// facts are what is fixed about the cases opened so far, by journal and case.
+type facts struct{ *world }
 
-func (f facts) Case(ctx context.Context, id journal.ID, caseID string) (rule.Case, bool, error) {
-	for from := uint64(0); ; {
-		entries, err := f.n.store.Read(ctx, id, from, 1<<20)
-		if err != nil || len(entries) == 0 {
-			return rule.Case{}, false, err
-		}
-		for _, e := range entries {
-			var m dubanv1.CaseOpened
-			if e.Kind != uint32(dubanv1.EntryKind_ENTRY_KIND_CASE_OPENED) || proto.Unmarshal(e.Payload, &m) != nil || m.CaseId != caseID {
-				continue
-			}
-			act := "penalty"
-			if m.Procedure == "inspection" {
-				act = "inspection"
-			}
-			return rule.Case{Journal: id, ID: caseID, Procedure: m.Procedure, Act: act, Agency: m.Agency, Imported: m.Imported, Generated: m.Generated}, true, nil
-		}
-		from = entries[len(entries)-1].Number + 1
-		if info, _ := f.n.store.Journal(id); from >= info.Size {
-			return rule.Case{}, false, nil
-		}
-	}
+func (f facts) Case(_ context.Context, id journal.ID, caseID string) (rule.Case, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c, ok := f.cases[id.String()+caseID]
+	return c, ok, nil
 }
 
 func (w *world) at(s string) time.Time {
@@ -208,7 +198,7 @@ func (n *node) send() {
 	}
 	ctx := context.Background()
 	for _, info := range n.store.Journals() {
-		at := n.witnessed[info.ID]
+		at := n.witness(info.ID)
 		if info.Own {
 			var err error
 			if _, at, err = n.store.Stamp(ctx); err != nil {
@@ -226,8 +216,24 @@ func (n *node) send() {
 			}
 			there, _ = n.parent.store.Journal(info.ID)
 		}
+		if n.parent.witness(info.ID) == at {
+			continue
+		}
+		n.parent.mu.Lock()
 		n.parent.witnessed[info.ID] = at
+		n.parent.mu.Unlock()
+		// A checkpoint is a commit, if only of a row.
+		row := store.Change{Table: escalation.RunningLimit, Owner: n.parent.store.Own(), Row: store.Row{"", ""}, Delete: true}
+		if _, errs := n.parent.store.Append(ctx, store.Command{Changes: []store.Change{row}}); errs[0] != nil {
+			n.t.Fatal(errs[0])
+		}
 	}
+}
+
+func (n *node) witness(id journal.ID) int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.witnessed[id]
 }
 
 func (n *node) register(stream string, kind dubanv1.EntryKind, m proto.Message) {
@@ -250,6 +256,16 @@ func (n *node) opens(id string, change ...func(*dubanv1.CaseOpened)) {
 	for _, f := range change {
 		f(c)
 	}
+	act := "penalty"
+	if c.Procedure == "inspection" {
+		act = c.Procedure
+	}
+	own := n.store.Own()
+	n.world.mu.Lock()
+	n.cases[own.String()+id] = rule.Case{
+		Journal: own, ID: id, Procedure: c.Procedure, Act: act, Agency: c.Agency, Imported: c.Imported, Generated: c.Generated,
+	}
+	n.world.mu.Unlock()
 	n.register("case/"+id, dubanv1.EntryKind_ENTRY_KIND_CASE_OPENED, c)
 }
 
