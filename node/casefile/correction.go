@@ -1,6 +1,7 @@
 package casefile
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -105,7 +106,7 @@ func CheckCorrectionDecision(p *profile.Profile, st *State, d *dubanv1.Correctio
 		l.Add("decision.case_id", "%s is not the case %s", short(d.GetCaseId()), st.CaseID)
 	}
 	if want := p.Corrections.Role; want == "" || role != want {
-		l.Add("decision.decided_by", "a correction is decided by %s, not by %s", called(roleCalled(p, want), p.Corrections.Article), short(role))
+		l.Add("decision.decided_by", "a correction is decided by %s, not by %s", roleCalled(p, want), short(role))
 	}
 	switch c := st.correction(d.GetCorrectionId()); {
 	case c == nil:
@@ -121,9 +122,10 @@ func CheckCorrectionDecision(p *profile.Profile, st *State, d *dubanv1.Correctio
 	return l
 }
 
+// roleCalled is who decides corrections.
 func roleCalled(p *profile.Profile, name string) string {
 	if r := p.Role(name); r != nil {
-		return called(r.Name, r.Title)
+		return called(r.Name, r.Title, p.Corrections.Article)
 	}
 	return name
 }
@@ -133,7 +135,11 @@ func roleCalled(p *profile.Profile, name string) string {
 func Correct(target proto.Message, changes map[string]string) (proto.Message, fault.List) {
 	var l fault.List
 	corrected := proto.Clone(target)
-	for _, path := range slices.Sorted(maps.Keys(changes)) {
+	// Shorter paths first, so that documents[9] is there before documents[10] is added.
+	paths := slices.SortedFunc(maps.Keys(changes), func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
+	})
+	for _, path := range paths {
 		if len(changes[path]) > MaxText {
 			l.Add("correction.changes["+printable(path)+"]", "%d bytes, at most %d are allowed", len(changes[path]), MaxText)
 			continue

@@ -41,7 +41,9 @@ func checkFields(l *fault.List, path string, wanted []profile.Field, given map[s
 }
 
 // applies says whether a requirement that is bound to results is asked for with this one.
-func applies(with []string, result string) bool { return len(with) == 0 || slices.Contains(with, result) }
+func applies(with []string, result string) bool {
+	return len(with) == 0 || slices.Contains(with, result)
+}
 
 // printable keeps a name of others fit for a field path.
 func printable(name string) string {

@@ -70,7 +70,7 @@ func Parse(files []File) (*Profile, error) {
 		case total > maxTotal:
 			d.add(position{file: f.Path}, "", "%d bytes so far, at most %d are allowed in all", total, maxTotal)
 			return nil, d.problems
-		case f.Path == "" || path.Clean(f.Path) != f.Path || path.IsAbs(f.Path):
+		case !fs.ValidPath(f.Path) || f.Path == ".":
 			d.add(position{}, "files", "path %.100q: want a slash-separated path below the profile", f.Path)
 		case i > 0 && files[i-1].Path == f.Path:
 			d.add(position{}, "files", "path %.100q is there twice", f.Path)

@@ -195,7 +195,7 @@ func TestBounds(t *testing.T) {
 	}
 	_, err := profile.Parse(nil)
 	require.ErrorContains(t, err, "0 files")
-	_, err = profile.Parse([]profile.File{{Path: "../p.yaml/"}})
+	_, err = profile.Parse([]profile.File{{Path: "../p.yaml"}})
 	require.ErrorContains(t, err, "want a slash-separated path")
 }
 
