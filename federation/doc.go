@@ -23,7 +23,7 @@
 //
 // A batch has one journal's entries without a gap and ends with the signed checkpoint of exactly their end. A node that
 // forwards a journal from below can't sign for it: it ends batches where it has a checkpoint that it was given itself, and
-// passes that on. Of those it keeps about one in KeepEvery bytes, and always the last. Messages are compressed with zstd.
+// passes that on. Of those it keeps about one in KeepEvery bytes, and always the last. Messages are compressed with S2.
 //
 // # Times
 //
