@@ -1,0 +1,93 @@
+package embedded
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/hashicorp/raft"
+
+	"duban.internal/node/fault"
+)
+
+// fsm is raft's view of the store.
+type fsm struct{ s *Store }
+
+// Apply is raft.FSM; raft calls ApplyBatch instead.
+func (f fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
+
+// ApplyBatch applies what the tables do not have yet. Each response is an *outcome or an error.
+func (f fsm) ApplyBatch(logs []*raft.Log) []any {
+	out := make([]any, len(logs))
+	for i, l := range logs {
+		if l.Type != raft.LogCommand {
+			continue
+		}
+		o, err := f.s.applyLog(l.Index, l.Data)
+		if err != nil {
+			out[i] = err
+		} else {
+			out[i] = o
+		}
+	}
+	return out
+}
+
+func (s *Store) applyLog(index uint64, data []byte) (*outcome, error) {
+	m := s.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if index <= m.applied {
+		return nil, nil
+	}
+	for m.entries >= jobEntries && s.failure() == nil {
+		m.room.Wait()
+	}
+	if err := s.failure(); err != nil {
+		return nil, err
+	}
+	o, err := m.apply(index, data)
+	if err != nil {
+		s.fail(err)
+		return nil, err
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return o, nil
+}
+
+// Snapshot makes everything applied durable and says so in a marker.
+func (f fsm) Snapshot() (raft.FSMSnapshot, error) {
+	mk, err := f.s.mark()
+	if err != nil {
+		return nil, err
+	}
+	return &markerSnapshot{f.s, mk}, nil
+}
+
+type markerSnapshot struct {
+	s  *Store
+	mk *marker
+}
+
+// Persist writes the marker; the state that it speaks of is durable already.
+func (p *markerSnapshot) Persist(sink raft.SnapshotSink) error {
+	if err := p.mk.write(sink); err != nil {
+		return fmt.Errorf("marker: %w", errorsJoin(err, sink.Cancel()))
+	}
+	if err := sink.Close(); err != nil {
+		return err
+	}
+	p.s.marked.Store(p.mk.Applied)
+	return nil
+}
+
+// Release is raft.FSMSnapshot.
+func (p *markerSnapshot) Release() {}
+
+// Restore is called when the leader sends its whole state.
+func (f fsm) Restore(r io.ReadCloser) error {
+	defer func() { _ = r.Close() }() // read to its end, or of no use
+	return fault.New(fault.Unsupported, "this replica is too far behind for the leader's log: copy a data folder of another replica to it")
+}

@@ -1,0 +1,113 @@
+package embedded
+
+import (
+	"fmt"
+
+	"duban.internal/node/store"
+)
+
+// job is what one commit writes.
+type job struct {
+	number  uint64
+	applied uint64
+	floor   int64
+	logs    []taken
+	writes  []write
+	erased  []erasure
+	groups  []*outcome
+	bytes   int64 // of raft logs in it
+}
+
+// taken is the state of a journal after a job, and what the job adds to its files.
+type taken struct {
+	log   *log
+	run   *run
+	info  store.Info
+	bytes int64
+	stamp int64
+}
+
+// writer is the only writer of the database and of journals' files.
+type writer struct {
+	conn *conn
+}
+
+// write commits one job: files first, then the tables that say how far they count.
+func (w *writer) write(j *job) error {
+	for _, t := range j.logs {
+		if t.run != nil {
+			if err := t.log.files.append(t.run.at, t.run); err != nil {
+				return fmt.Errorf("journal %s: %w", t.info.ID, err)
+			}
+		}
+	}
+	for _, e := range j.erased {
+		if err := e.log.files.erase(e.number); err != nil {
+			return fmt.Errorf("erase: %w", err)
+		}
+	}
+	sortWrites(j.writes)
+	return w.transaction(func() error {
+		for i := range j.writes {
+			if err := w.row(&j.writes[i]); err != nil {
+				return err
+			}
+		}
+		if err := w.journals(j.logs); err != nil {
+			return err
+		}
+		if err := w.meta("floor", j.floor); err != nil {
+			return err
+		}
+		return w.meta("applied", int64(j.applied))
+	})
+}
+
+func (w *writer) transaction(fn func() error) error {
+	if err := w.run("BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	err := fn()
+	if err == nil {
+		err = w.run("COMMIT")
+	}
+	if err != nil {
+		_ = w.run("ROLLBACK") // the first error is the one to tell
+	}
+	return err
+}
+
+func (w *writer) run(text string, args ...any) error {
+	s, err := w.conn.prepare(text)
+	if err != nil {
+		return err
+	}
+	return s.run(args...)
+}
+
+func (w *writer) row(x *write) error {
+	if x.row == nil {
+		s, err := w.conn.prepare(x.t.del)
+		if err != nil {
+			return err
+		}
+		return s.runRow(x.keyRow, x.ordinal)
+	}
+	s, err := w.conn.prepare(x.t.put)
+	if err != nil {
+		return err
+	}
+	return s.runRow(x.row, x.ordinal)
+}
+
+func (w *writer) journals(logs []taken) error {
+	for _, t := range logs {
+		i := &t.info
+		if err := w.run(putJournal, i.Ordinal, i.ID[:], int64(i.Size), t.bytes, i.RecordedAt, t.stamp, int64(i.Folded), i.Stopped); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *writer) meta(name string, v int64) error { return w.run(putMeta, name, v) }
