@@ -18,20 +18,26 @@ func checkFields(l *fault.List, path string, wanted []profile.Field, given map[s
 		l.Add(path, "%d fields, at most %d are allowed", len(given), MaxFields)
 		return
 	}
+	known := 0
 	for i := range wanted {
 		f := &wanted[i]
 		value, ok := given[f.Name]
-		field := path + "." + f.Name
+		if ok {
+			known++
+		}
 		switch {
-		case !ok || strings.TrimSpace(value) == "":
+		case !ok || blank(value):
 			if !f.Optional && applies(f.With, result) {
-				l.Add(field, "missing: %s; want %s", called(f.Name, f.Title, f.Article), wantedValue(f))
+				l.Add(path+"."+f.Name, "missing: %s; want %s", called(f.Name, f.Title, f.Article), wantedValue(f))
 			}
 		case len(value) > MaxValue:
-			l.Add(field, "%d bytes, at most %d are allowed", len(value), MaxValue)
+			l.Add(path+"."+f.Name, "%d bytes, at most %d are allowed", len(value), MaxValue)
 		case !validValue(f, value):
-			l.Add(field, "%s is not allowed for %s; want %s", short(value), called(f.Name, f.Title), wantedValue(f))
+			l.Add(path+"."+f.Name, "%s is not allowed for %s; want %s", short(value), called(f.Name, f.Title), wantedValue(f))
 		}
+	}
+	if len(given) == known {
+		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if !slices.ContainsFunc(wanted, func(f profile.Field) bool { return f.Name == name }) {

@@ -69,12 +69,14 @@ func bounded(l *fault.List, field, value string, most int) {
 }
 
 func required(l *fault.List, field, value string, most int, what string) {
-	if strings.TrimSpace(value) == "" {
+	if blank(value) {
 		l.Add(field, "missing: %s", what)
 		return
 	}
 	bounded(l, field, value, most)
 }
+
+func blank(s string) bool { return strings.TrimSpace(s) == "" }
 
 func stamp(us int64) string { return time.UnixMicro(us).UTC().Format("2006-01-02T15:04:05Z07:00") }
 

@@ -55,7 +55,10 @@ func checkOrder(l *fault.List, pr *profile.Procedure, st *State, def *profile.St
 	case last != nil && !repeated && !follows(pr, last, def):
 		l.Add("stage.stage", "%s does not follow %s; next may be %s", called(def.Name, def.Title), afterCalled(pr, last), allowed(pr, st))
 	}
-	for _, need := range slices.Concat(def.Needs, needsOf(def, s.GetOpinion().GetResult())) {
+	for _, need := range def.Needs {
+		checkNeed(l, pr, st, def, profile.ParseNeed(need))
+	}
+	for _, need := range needsOf(def, s.GetOpinion().GetResult()) {
 		checkNeed(l, pr, st, def, profile.ParseNeed(need))
 	}
 }
@@ -138,17 +141,19 @@ func stageContent(l *fault.List, pr *profile.Procedure, def *profile.Stage, s *d
 func checkOpinion(l *fault.List, def *profile.Stage, o *dubanv1.Opinion) {
 	bounded(l, "stage.opinion.reason", o.GetReason(), MaxText)
 	r := def.Result(o.GetResult())
-	results := listed(def.Results, func(r *profile.Result) string { return called(r.Name, r.Title) })
+	results := func() string {
+		return listed(def.Results, func(r *profile.Result) string { return called(r.Name, r.Title) })
+	}
 	switch {
 	case len(def.Results) == 0 && o.GetResult() != "":
 		l.Add("stage.opinion.result", "%s has no result; leave it empty", def.Name)
 	case len(def.Results) == 0:
 	case o.GetResult() == "":
-		l.Add("stage.opinion.result", "missing: the result of %s; want one of %s", def.Name, results)
+		l.Add("stage.opinion.result", "missing: the result of %s; want one of %s", def.Name, results())
 	case r == nil:
-		l.Add("stage.opinion.result", "%s is not a result of %s; want one of %s", short(o.GetResult()), def.Name, results)
-	case r.Reason:
-		required(l, "stage.opinion.reason", o.GetReason(), MaxText, "the reason (理由) for "+called(r.Name, r.Title))
+		l.Add("stage.opinion.result", "%s is not a result of %s; want one of %s", short(o.GetResult()), def.Name, results())
+	case r.Reason && blank(o.GetReason()):
+		l.Add("stage.opinion.reason", "missing: the reason (理由) for %s", called(r.Name, r.Title))
 	}
 }
 
@@ -165,13 +170,10 @@ func checkPeople(l *fault.List, def *profile.Stage, s *dubanv1.StageRecorded, st
 		l.Add("stage.handler", "missing: the officer who is answerable for %s, by id", def.Name)
 	}
 	for i, id := range officers {
-		field := "stage.officers[" + strconv.Itoa(i) + "]"
 		if slices.Contains(officers[:i], id) {
-			l.Add(field, "officer %s is named twice", short(id))
-			continue
-		}
-		if !st.Imported {
-			person(l, field, id, st.Agency, s.GetCompletedUs(), f)
+			l.Add(officerField(i), "officer %s is named twice", short(id))
+		} else if !st.Imported {
+			person(l, officerField(i), id, st.Agency, s.GetCompletedUs(), f)
 		}
 	}
 	if h := s.GetHandler(); h != "" && !st.Imported && !slices.Contains(officers, h) {
@@ -186,22 +188,26 @@ func checkDocuments(l *fault.List, def *profile.Stage, given []*dubanv1.Document
 		return
 	}
 	for i, d := range given {
-		field := "stage.documents[" + strconv.Itoa(i) + "]"
+		field := func(part string) string { return "stage.documents[" + strconv.Itoa(i) + "]." + part }
 		wanted := def.Document(d.GetName())
 		if wanted == nil {
-			l.Add(field+".name", "%s is not a document of %s; there are %s; anything else is attached as evidence", short(d.GetName()), def.Name,
+			l.Add(field("name"), "%s is not a document of %s; there are %s; anything else is attached as evidence", short(d.GetName()), def.Name,
 				listed(def.Require.Documents, func(d *profile.Document) string { return called(d.Name, d.Title) }))
 			continue
 		}
-		required(l, field+".code", d.GetCode(), MaxValue, "the number of "+called(d.GetName(), wanted.Title))
+		if blank(d.GetCode()) {
+			l.Add(field("code"), "missing: the number of %s", called(d.GetName(), wanted.Title))
+		} else if len(d.GetCode()) > MaxValue {
+			l.Add(field("code"), "%d bytes, at most %d are allowed", len(d.GetCode()), MaxValue)
+		}
 		switch sha := d.GetSha256(); {
 		case len(sha) == 0 && wanted.Attach:
-			l.Add(field+".sha256", "missing: %s has to be uploaded and named by its SHA-256", called(d.GetName(), wanted.Title))
+			l.Add(field("sha256"), "missing: %s has to be uploaded and named by its SHA-256", called(d.GetName(), wanted.Title))
 		case len(sha) == 0:
 		case len(sha) != sha256Size:
-			l.Add(field+".sha256", "%d bytes, want the %d of a SHA-256", len(sha), sha256Size)
+			l.Add(field("sha256"), "%d bytes, want the %d of a SHA-256", len(sha), sha256Size)
 		case !f.uploaded(sha):
-			l.Add(field+".sha256", "no such attachment here: upload %s first", called(d.GetName(), wanted.Title))
+			l.Add(field("sha256"), "no such attachment here: upload %s first", called(d.GetName(), wanted.Title))
 		}
 	}
 	for i := range def.Require.Documents {
@@ -216,7 +222,8 @@ const sha256Size = 32
 
 // checkHands keeps hands that the profile separates in different people (N-3(3)2).
 func checkHands(l *fault.List, pr *profile.Procedure, st *State, def *profile.Stage, s *dubanv1.StageRecorded) {
-	said := map[string]bool{}
+	type hand struct{ id, hand string }
+	var said []hand
 	for i := range st.Stages {
 		done := &st.Stages[i]
 		before := pr.Stage(done.Stage)
@@ -224,10 +231,11 @@ func checkHands(l *fault.List, pr *profile.Procedure, st *State, def *profile.St
 			continue
 		}
 		for _, id := range done.People {
-			if said[id+"/"+before.Hand] || !slices.Contains(people(s), id) {
+			other := hand{id, before.Hand}
+			if id != s.GetHandler() && !slices.Contains(s.GetOfficers(), id) || slices.Contains(said, other) {
 				continue
 			}
-			said[id+"/"+before.Hand] = true
+			said = append(said, other)
 			l.Add(personField(s, id), "officer %s acted at %s in the hand of %s; %s is in the hand of %s, which must be another's",
 				short(id), called(before.Name, before.Title), before.Hand, def.Name, def.Hand)
 		}
@@ -242,7 +250,9 @@ func separate(pr *profile.Procedure, a, b string) bool {
 
 func personField(s *dubanv1.StageRecorded, id string) string {
 	if i := slices.Index(s.GetOfficers(), id); i >= 0 {
-		return "stage.officers[" + strconv.Itoa(i) + "]"
+		return officerField(i)
 	}
 	return "stage.handler"
 }
+
+func officerField(i int) string { return "stage.officers[" + strconv.Itoa(i) + "]" }
