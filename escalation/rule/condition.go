@@ -35,7 +35,7 @@ func (c *compiler) trigger(path string, t *profile.Trigger) *trigger {
 	compiled, issues := env.Compile(t.When)
 	if issues != nil && issues.Err() != nil {
 		for _, e := range issues.Errors() {
-			c.add(path, "at character %d: %s", e.Location.Column()+1, e.Message)
+			c.add(path, "at character %d: %s%s", e.Location.Column()+1, e.Message, hint(env, e.Message))
 		}
 		return out
 	}
@@ -57,6 +57,21 @@ func (c *compiler) trigger(path string, t *profile.Trigger) *trigger {
 		c.add(path, "%v", err)
 	}
 	return out
+}
+
+// hint lists what may be asked, for a condition that asks for something else.
+func hint(env *cel.Env, message string) string {
+	if !strings.Contains(message, "undeclared reference") {
+		return ""
+	}
+	var names []string
+	for _, v := range env.Variables() {
+		if strings.Contains(v.Name(), ".") && !strings.Contains(v.Name(), "google") {
+			names = append(names, v.Name())
+		}
+	}
+	slices.Sort(names)
+	return "; what may be asked is " + strings.Join(names, ", ")
 }
 
 // names holds the names that a condition compares with against the profile's, so that a slip of the pen is found when the
