@@ -31,7 +31,6 @@ type memStore struct {
 	natural  map[string]store.Result
 	cursors  map[string]uint64
 	watch    chan struct{}
-	tables   map[*store.Table]bool
 }
 
 type memJournal struct {
@@ -45,7 +44,7 @@ func openMem(t testing.TB, c clock.Clock, folds []store.Fold, tables []*store.Ta
 		t.Fatal(err)
 	}
 	db.SetMaxOpenConns(1)
-	t.Cleanup(func() { db.Close() })
+	t.Cleanup(func() { _ = db.Close() })
 	s := &memStore{db: db, own: journal.NewID(), clock: c, folds: folds, journals: map[journal.ID]*memJournal{}, streams: map[string]uint64{},
 		natural: map[string]store.Result{}, cursors: map[string]uint64{}, watch: make(chan struct{})}
 	for _, f := range folds {
