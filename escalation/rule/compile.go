@@ -17,10 +17,10 @@ import (
 
 // Bounds of a profile's conditions: it may come from another node.
 const (
-	maxPoints    = 1024
+	maxPoints    = 256
 	maxCondition = 4000    // characters
-	maxCost      = 200_000 // CEL's units, at the largest record: about a millisecond
-	maxRegexp    = 1000
+	maxCost      = 200_000 // CEL's units, at the largest record: some milliseconds at worst
+	maxTotal     = 2_000_000
 )
 
 // Set is a profile's points and ladders, compiled. It is safe for concurrent use.
@@ -62,14 +62,17 @@ func Compile(p *profile.Profile) (*Set, error) {
 		return nil, fmt.Errorf("rule: %w", err)
 	}
 	var ends, starts []watch
+	c := compiler{p: p, envs: envs, problems: &problems}
 	for i := range p.Points {
 		pt := &point{Point: &p.Points[i], text: textOf(&p.Points[i])}
 		path := fmt.Sprintf("points[%d]", i)
-		c := compiler{p: p, envs: envs, problems: &problems}
 		for k := range pt.End {
 			ends = append(ends, watch{point: pt, trigger: c.trigger(fmt.Sprintf("%s.end[%d]", path, k), &pt.End[k]), ends: true})
 		}
 		starts = append(starts, watch{point: pt, trigger: c.trigger(path+".start", &pt.Start)})
+	}
+	if c.total > maxTotal {
+		c.add("points", "all conditions together may cost %d, at most %d is allowed", c.total, maxTotal)
 	}
 	if len(problems) > 0 {
 		return nil, problems
@@ -140,7 +143,6 @@ var environments = sync.OnceValues(func() (map[string]*cel.Env, error) {
 			cel.ParserExpressionSizeLimit(maxCondition),
 			cel.ParserRecursionLimit(50),
 			cel.ExpressionNodeLimit(2000),
-			cel.RegexProgramSizeLimit(maxRegexp),
 		)...)
 		if err != nil {
 			return nil, err

@@ -19,6 +19,7 @@ type compiler struct {
 	p        *profile.Profile
 	envs     map[string]*cel.Env
 	problems *profile.Problems
+	total    uint64 // cost of all conditions, in CEL's units
 }
 
 func (c *compiler) add(path, format string, args ...any) {
@@ -31,6 +32,11 @@ func (c *compiler) trigger(path string, t *profile.Trigger) *trigger {
 	if t.When == "" {
 		return out
 	}
+	defer func() {
+		if r := recover(); r != nil { // the library has panicked on strange conditions, and a profile may come from elsewhere
+			c.add(path, "cannot be compiled: %v", r)
+		}
+	}()
 	env := c.envs[t.On]
 	compiled, issues := env.Compile(t.When)
 	if issues != nil && issues.Err() != nil {
@@ -43,7 +49,11 @@ func (c *compiler) trigger(path string, t *profile.Trigger) *trigger {
 		c.add(path, "gives %s, want true or false", compiled.OutputType())
 		return out
 	}
+	before := len(*c.problems)
 	c.names(path, t, compiled.NativeRep())
+	if len(*c.problems) > before {
+		return out
+	}
 	cost, err := env.EstimateCost(compiled, sizes{})
 	switch {
 	case err != nil:
@@ -53,6 +63,7 @@ func (c *compiler) trigger(path string, t *profile.Trigger) *trigger {
 		c.add(path, "may cost %d, at most %d is allowed", cost.Max, maxCost)
 		return out
 	}
+	c.total += cost.Max
 	if out.program, err = env.Program(compiled, cel.EvalOptions(cel.OptOptimize)); err != nil {
 		c.add(path, "%v", err)
 	}
@@ -89,6 +100,8 @@ func (c *compiler) names(path string, t *profile.Trigger, a *ast.AST) {
 			switch call.FunctionName() {
 			case operators.Index:
 				c.notIndexed(path, args[0])
+			case "matches":
+				c.add(path, "regular expressions are not allowed: use ==, in, contains, startsWith or endsWith")
 			case "get":
 				c.known(path, t, variable(call.Target()), args[0])
 			case operators.Equals, operators.NotEquals:
