@@ -218,7 +218,7 @@ func TestOpenSaysEverythingAtOnce(t *testing.T) {
 		`case.party.kind: "ship": want citizen or organisation`:                 func(c *dubanv1.CaseOpened) { c.Party.Kind = "ship" },
 		`case.division: only imported history belongs to a division`:            func(c *dubanv1.CaseOpened) { c.Division = "120101001" },
 		`case.imported: history is brought by the operator only`:                func(c *dubanv1.CaseOpened) { c.Imported = true },
-		`case.fields.colour: no such field here; allowed are address`:           func(c *dubanv1.CaseOpened) { c.Fields = map[string]string{"colour": "red"} },
+		`case.fields.hue: no such field here; allowed are address`:              func(c *dubanv1.CaseOpened) { c.Fields = map[string]string{"hue": "red"} },
 		`case.summary: 70000 bytes, at most 65536 are allowed`:                  func(c *dubanv1.CaseOpened) { c.Summary = strings.Repeat("x", 70000) },
 		`the certificate "c-o9" (执法证件) of officer o9 is not valid at 2026-03-0`: func(c *dubanv1.CaseOpened) { c.Handler = "o9" },
 	} {
@@ -257,7 +257,7 @@ func TestOrder(t *testing.T) {
 		"not after":            {toDecision[:3], record{stage: "notice", result: "hearing_right"}, "stage.stage: notice (处罚告知) does not follow investigation (调查取证); next may be investigation (调查取证), legal_review (法制审核), withdrawal (撤销立案)"},
 		"not after the result": {[]record{{stage: "acceptance", result: "not_accepted", reason: "no"}}, record{stage: "filing", result: "filed"}, "filing (立案) does not follow acceptance (受理) with the result not_accepted; next may be closing (结案)"},
 		"P62: without notice":  {toDecision[:4], record{stage: "decision", result: "penalty"}, "decision needs notice (处罚告知) on record before\nstage.stage: decision needs statement (陈述申辩) on record before"},
-		"P58: unfavourable":    {append(slices.Clone(toDecision[:3]), record{stage: "legal_review", result: "disagree", reason: "no"}), record{stage: "decision", result: "no_penalty"}, "decision needs legal_review (法制审核) on record before, with the result agree"},
+		"P58: disagreed":       {append(slices.Clone(toDecision[:3]), record{stage: "legal_review", result: "disagree", reason: "no"}), record{stage: "decision", result: "no_penalty"}, "decision needs legal_review (法制审核) on record before, with the result agree"},
 		"no right to hearing":  {append(slices.Clone(toDecision[:4]), record{stage: "notice", result: "no_hearing_right"}), record{stage: "statement", result: "hearing_asked"}, "statement needs notice (处罚告知) on record before, with the result hearing_right"},
 		"repeated":             {toDecision[:3], record{stage: "filing", result: "filed"}, "stage.stage: filing is on record already (entry 2) and does not repeat"},
 		"closed":               {append(slices.Clone(punished), record{stage: "closing", result: "executed"}), record{stage: "execution", result: "complete"}, "stage.stage: the case is closed"},

@@ -85,7 +85,7 @@ func checkCorrected(l *fault.List, p *profile.Profile, st *State, entry uint64, 
 		rest := *st // the case without this stage's own record, as it was before it
 		rest.Stages = slices.DeleteFunc(slices.Clone(st.Stages), func(d Done) bool { return d.Number >= entry })
 		checkTime(l, &rest, e, f, now)
-		stageContent(l, pr, def, e, st, f)
+		stageContent(l, def, e, st, f)
 		rest.Stages = slices.DeleteFunc(slices.Clone(st.Stages), func(d Done) bool { return d.Number == entry })
 		checkHands(l, pr, &rest, def, e)
 	case *dubanv1.ExplanationGiven:

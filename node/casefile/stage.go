@@ -29,7 +29,7 @@ func CheckStage(p *profile.Profile, st *State, s *dubanv1.StageRecorded, f Facts
 	}
 	checkOrder(&l, pr, st, def, s)
 	checkTime(&l, st, s, &f, now)
-	stageContent(&l, pr, def, s, st, &f)
+	stageContent(&l, def, s, st, &f)
 	checkHands(&l, pr, st, def, s)
 	if n := def.Require.Evidence; st.Evidence < n {
 		l.Add("stage.stage", "%s needs %d attachment(s) of evidence (证据) in the case; there are %d", def.Name, n, st.Evidence)
@@ -129,7 +129,7 @@ func checkTime(l *fault.List, st *State, s *dubanv1.StageRecorded, f *Facts, now
 }
 
 // stageContent checks what a stage brings, as first recorded and as corrected.
-func stageContent(l *fault.List, pr *profile.Procedure, def *profile.Stage, s *dubanv1.StageRecorded, st *State, f *Facts) {
+func stageContent(l *fault.List, def *profile.Stage, s *dubanv1.StageRecorded, st *State, f *Facts) {
 	result := s.GetOpinion().GetResult()
 	checkOpinion(l, def, s.GetOpinion())
 	checkPeople(l, def, s, st, f)

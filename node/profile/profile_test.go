@@ -100,7 +100,7 @@ func TestProblems(t *testing.T) {
 		"timer without limit":     {"    limit: 3wd\n    judged", "    judged", `points[slow].judged: without a limit the point fires at once`},
 		"unknown judged":          {"judged: timer", "judged: guess", `points[slow].judged: "guess" is not known; allowed are timer, arrival`},
 		"unknown stage":           {"stages: [begin]}", "stages: [start]}", `p.yaml:36: points[slow].start.stages[0]: no procedure has the stage "start"`},
-		"unknown act":             {"acts: [penalty]", "acts: [licence]", `no procedure is of the act "licence"`},
+		"unknown act":             {"acts: [penalty]", "acts: [building]", `no procedure is of the act "building"`},
 		"unknown subject":         {"subjects: [why]", "subjects: [how]", `there is no subject "how"`},
 		"unknown event":           {"start: {on: stage", "start: {on: moon", `p.yaml:36: points[slow].start.on: "moon" is not known`},
 		"unknown blank":           {`"{case} {stage}`, `"{who} {stage}`, `points[slow].text: {who} cannot be filled in`},
