@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"unicode/utf8"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -68,11 +69,11 @@ func (s *Store) checkCommand(c *store.Command) error {
 		p := &c.Entries[i]
 		field := func(name string) string { return fmt.Sprintf("entries[%d].%s", i, name) }
 		size += len(p.Payload)
-		if p.Stream == "" || len(p.Stream) > journal.MaxStream {
-			l.Add(field("stream"), "%d bytes, expected 1 to %d", len(p.Stream), journal.MaxStream)
+		if p.Stream == "" || len(p.Stream) > journal.MaxStream || !utf8.ValidString(p.Stream) {
+			l.Add(field("stream"), "%d bytes, expected 1 to %d of UTF-8", len(p.Stream), journal.MaxStream)
 		}
-		if len(p.Actor) > journal.MaxActor {
-			l.Add(field("actor"), "%d bytes, at most %d are allowed", len(p.Actor), journal.MaxActor)
+		if len(p.Actor) > journal.MaxActor || !utf8.ValidString(p.Actor) {
+			l.Add(field("actor"), "%d bytes, at most %d of UTF-8 are allowed", len(p.Actor), journal.MaxActor)
 		}
 		if len(p.Payload) > journal.MaxPayload {
 			l.Add(field("payload"), "%d bytes, at most %d are allowed", len(p.Payload), journal.MaxPayload)
