@@ -38,7 +38,12 @@ func tryDial(t *testing.T, address string, pair *identity.Pair) (dubanv1.SyncSer
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	t.Cleanup(func() { cancel(); conn.Close() })
+	t.Cleanup(func() {
+		cancel()
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return dubanv1.NewSyncServiceClient(conn).Sync(ctx)
 }
 

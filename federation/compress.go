@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"errors"
 	"io"
 	"sync"
 
@@ -61,7 +62,7 @@ type reader struct {
 // Read gives the reader back at the end of the frame. One that failed is left to the collector.
 func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		r.pool.Put(r)
 	}
 	return n, err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +15,11 @@ import (
 	"duban.internal/federation"
 	"duban.internal/federation/federationtest"
 	"duban.internal/node/clock"
+	"duban.internal/node/fault"
 	"duban.internal/node/journal"
 	"duban.internal/node/jurisdiction"
 	"duban.internal/node/store"
+	"duban.internal/node/store/embedded"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
@@ -31,8 +34,27 @@ func newTree(t testing.TB) *federationtest.Tree {
 	return federationtest.NewTree(t, clock.System().Now())
 }
 
-func newStore(_ testing.TB, tree *federationtest.Tree, code jurisdiction.Code) federationtest.EngineStore {
-	return federationtest.NewStore(tree.ID(code), clock.System())
+func newStore(t testing.TB, tree *federationtest.Tree, code jurisdiction.Code) federationtest.EngineStore {
+	t.Helper()
+	s := openStore(t, tree, code, t.TempDir())
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// openStore opens the engine that nodes run on.
+func openStore(t testing.TB, tree *federationtest.Tree, code jurisdiction.Code, dir string) *embedded.Store {
+	t.Helper()
+	fold := federation.Fold()
+	s, err := embedded.Open(t.Context(), embedded.Config{Dir: dir, Journal: tree.ID(code), Clock: clock.System(),
+		Folds: []*store.Fold{&fold}, Tables: federation.Tables(), Known: federation.Kinds()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // record appends entries, a few to a command.
@@ -272,16 +294,23 @@ func TestForkIsRefused(t *testing.T) {
 	for _, grown := range []int{0, 10, 200} {
 		t.Run(fmt.Sprint(grown), func(t *testing.T) {
 			tree := newTree(t)
-			parent, child := newStore(t, tree, district), newStore(t, tree, street)
-			old := newStore(t, tree, street)
-			record(t, child, 60)
-			id := tree.ID(street)
-			// The copy: the same first 40 entries.
-			for _, e := range all(t, child, id)[:40] {
-				if err := errors.Join(old.AppendReplica(context.Background(), store.Replica{Journal: id, From: e.Number, Entries: []journal.Entry{e}})...); err != nil {
-					t.Fatal(err)
-				}
+			parent, id := newStore(t, tree, district), tree.ID(street)
+			dir, copied := t.TempDir(), t.TempDir()
+			first := openStore(t, tree, street, dir)
+			record(t, first, 40)
+			if err := first.Close(); err != nil {
+				t.Fatal(err)
 			}
+			if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			child, old := openStore(t, tree, street, dir), openStore(t, tree, street, copied)
+			defer func() {
+				if err := errors.Join(child.Close(), old.Close()); err != nil {
+					t.Error(err)
+				}
+			}()
+			record(t, child, 20)
 			mid := tree.Start(t, district, parent, federationtest.Options{})
 			low := tree.Start(t, street, child, federationtest.Options{Parent: mid.Address})
 			federationtest.Until(t, "sixty are there", func() bool { return low.Uplink.Status().Acknowledged[id] == 60 })
@@ -297,34 +326,20 @@ func TestForkIsRefused(t *testing.T) {
 			}
 			t.Log(found[0].GetReason())
 			same(t, child, parent, id)
+			low.Stop() // before its store is closed
 		})
 	}
 }
 
-func TestRecordKeys(t *testing.T) {
+func TestCheckKey(t *testing.T) {
 	tree := newTree(t)
-	s := newStore(t, tree, city)
-	for range 2 { // at every start
-		if err := federation.RecordKeys(context.Background(), s, tree.Tree, city); err != nil {
-			t.Fatal(err)
-		}
+	if err := federation.CheckKey(tree.Tree, city, tree.Keys[city]); err != nil {
+		t.Error(err)
 	}
-	entries := all(t, s, s.Own())
-	if len(entries) != 4 {
-		t.Fatalf("%d entries, want one for each journal below", len(entries))
+	if err := federation.CheckKey(tree.Tree, city, tree.Keys[district]); !fault.Is(err, fault.Invalid) {
+		t.Errorf("another node's key passed for the city's: %v", err)
 	}
-	for _, e := range entries {
-		var k dubanv1.JournalKeyRecorded
-		if err := proto.Unmarshal(e.Payload, &k); err != nil {
-			t.Fatal(err)
-		}
-		n, ok := tree.Node(jurisdiction.Code(k.GetCode()))
-		if !ok || k.GetVerifierKey() != n.Key.String() || !bytes.Equal(k.GetJournal(), n.Journal[:]) ||
-			e.Stream != federation.KeyStream(n.Journal) || e.Actor != "node:120000" {
-			t.Errorf("%v in %s by %s", &k, e.Stream, e.Actor)
-		}
-	}
-	if err := federation.CheckKey(tree.Tree, city, tree.Keys[district]); err == nil {
-		t.Error("another node's key passed for the city's")
+	if err := federation.CheckKey(tree.Tree, "330200", tree.Keys[city]); !fault.Is(err, fault.Invalid) {
+		t.Errorf("a node that is not in the tree: %v", err)
 	}
 }

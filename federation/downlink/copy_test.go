@@ -204,7 +204,7 @@ func TestOutOfStep(t *testing.T) {
 		t.Errorf("heartbeat ahead: %v", err)
 	}
 	if _, err := cp.Batch(c.Batch(5, 10)); err != nil || cp.Refused() != "" {
-		t.Errorf("being out of step is no offence: %v", err)
+		t.Errorf("being out of step is no fault of the journal: %v", err)
 	}
 }
 

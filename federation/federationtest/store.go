@@ -5,6 +5,7 @@ package federationtest
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -278,7 +279,6 @@ func (s *Store) View(ctx context.Context, fn func(q store.Queryer) error) error 
 	if err != nil {
 		return err
 	}
-	defer db.Close()
 	db.SetMaxOpenConns(1)
 	if _, err := db.ExecContext(ctx, `CREATE TABLE checkpoint (journal INTEGER, size INTEGER, time_us INTEGER, note BLOB)`); err != nil {
 		return err
@@ -290,7 +290,7 @@ func (s *Store) View(ctx context.Context, fn func(q store.Queryer) error) error 
 			}
 		}
 	}
-	return fn(db)
+	return errors.Join(fn(db), db.Close())
 }
 
 // Watch is closed at the next commit.

@@ -57,15 +57,14 @@ func Generate(dir string, spec Spec) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(part)
 	tree, err := generate(part, spec)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.RemoveAll(part))
 	}
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	if err := os.Rename(part, dir); err != nil { // dir may be there, empty
+		return nil, errors.Join(err, os.RemoveAll(part))
 	}
-	return tree, os.Rename(part, dir)
+	return tree, nil
 }
 
 func generate(dir string, spec Spec) (*Tree, error) {

@@ -306,7 +306,7 @@ func (c *Core) Stamped(id journal.ID, point journal.Checkpoint, note []byte, now
 		l.beat = true
 		c.pump()
 		return
-	case point.Size != l.sent && !(own && l.acked > point.Size), point.Time <= l.told:
+	case point.Size != l.sent && (!own || l.acked <= point.Size), point.Time <= l.told:
 		return // the parent can't compare it yet, or knows as much
 	}
 	l.told = point.Time

@@ -169,8 +169,12 @@ type stream struct {
 
 // Run sends until ctx ends, whose error it returns, or until the store fails.
 func (u *Uplink) Run(ctx context.Context) error {
-	defer u.conn.Close()
-	defer u.closeStream()
+	err := u.run(ctx)
+	u.closeStream()
+	return errors.Join(err, u.conn.Close())
+}
+
+func (u *Uplink) run(ctx context.Context) error {
 	never := make(chan time.Time)
 	var dial, tick, silence clock.Timer
 	var tickAt int64

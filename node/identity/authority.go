@@ -86,7 +86,7 @@ func (a *Authority) Certificate() []byte {
 func (a *Authority) Key() ([]byte, error) { return keyPEM(a.key) }
 
 // Issue makes a key and a certificate for one identity of the city. Hosts are the names and addresses under which a node
-// is dialled; others have none and can't be servers.
+// is dialed; others have none and can't be servers.
 func (a *Authority) Issue(id Identity, hosts []string, now time.Time, valid time.Duration) (cert, key []byte, err error) {
 	if err := id.Validate(); err != nil {
 		return nil, nil, err

@@ -94,7 +94,7 @@ func (p *Pair) Server() *tls.Config {
 	}
 }
 
-// Client is the configuration of a dialler. The server's certificate must be for the host that was dialled and, unless
+// Client is the configuration of a dialer. The server's certificate must be for the host that was dialed and, unless
 // expect is the zero Identity, name expect.
 func (p *Pair) Client(expect Identity) *tls.Config {
 	return &tls.Config{
