@@ -10,7 +10,7 @@ RACE ?= $$(.ci/race-packages)
 BENCH ?= .
 BENCHPKG ?= ./...
 
-.PHONY: help build test race bench generate lint lint-proto released-check release-descriptors ci
+.PHONY: help build test race bench generate lint lint-proto release-descriptors ci nightly
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ test: ## run every test, as the README says
 	go test ./...
 
 race: ## run the tests of packages with goroutines under the race detector (needs gcc)
-	CGO_ENABLED=1 go test -race -count=1 $(RACE)
+	packages="$(RACE)"; CGO_ENABLED=1 go test -race -count=1 $$packages
 
 bench: ## run benchmarks: make bench BENCHPKG=./node/store/embedded BENCH=Append
 	CGO_ENABLED=0 go test -run '^$$' -bench '$(BENCH)' -benchmem $(BENCHPKG)
@@ -35,7 +35,7 @@ lint: lint-proto ## lint Go and .proto files
 
 lint-proto: ## lint the .proto files and check them against what was released
 	"$$(.ci/tool buf)" lint
-	.ci/breaking proto
+	.ci/breaking
 
 release-descriptors: ## after a release: record proto/ as what must not be broken from now on
 	@mkdir -p $(dir $(RELEASED))
@@ -43,3 +43,6 @@ release-descriptors: ## after a release: record proto/ as what must not be broke
 
 ci: ## everything that CI runs
 	.ci/run
+
+nightly: ## what takes longer: platforms, fuzzing, benchmarks, more kills
+	.ci/nightly
