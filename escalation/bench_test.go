@@ -76,7 +76,7 @@ func newBench(b *testing.B) *bench {
 	p, err := profile.Load(configs.FS, "profiles/tianjin")
 	must(err)
 	n := &bench{clock: clock.NewManual(time.Date(2026, 3, 2, 1, 0, 0, 0, time.UTC))}
-	n.store = openStore(b, n.clock, []store.Fold{registry.Fold(), alertview.Fold()}, escalation.Tables())
+	n.store = openEmbedded(b, n.clock, []store.Fold{registry.Fold(), alertview.Fold()}, escalation.Tables())
 	r := registry.New(n.store)
 	d, _ := tree.Get(street)
 	must(registry.Bootstrap(context.Background(), n.store, registry.Start{Division: d, Profile: p, Calendar: cal}))

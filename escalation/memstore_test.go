@@ -38,7 +38,7 @@ type memJournal struct {
 	entries []journal.Entry
 }
 
-func openMem(t testing.TB, c clock.Clock, folds []store.Fold, tables []*store.Table) *memStore {
+func openMem(t testing.TB, c clock.Clock, folds []store.Fold, tables []*store.Table) store.Store {
 	db, err := sql.Open("sqlite", ":memory:")
 	if err != nil {
 		t.Fatal(err)

@@ -1,27 +1,39 @@
 package escalation_test
 
 import (
-	"strings"
 	"testing"
+	"time"
 
 	"duban.internal/node/clock"
+	"duban.internal/node/journal"
 	"duban.internal/node/store"
-	"duban.internal/node/workday"
+	"duban.internal/node/store/embedded"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
-func openStore(t testing.TB, c clock.Clock, folds []store.Fold, tables []*store.Table) store.Store {
-	return openMem(t, c, folds, tables)
-}
+// patient is a test's clock for an engine that waits for real things, such as its own election.
+type patient struct{ clock.Clock }
 
-func (n *node) adoptsYear2027() {
-	n.t.Helper()
-	content := string(shipped(n.t, "calendars/cn-holidays.csv"))
-	content = strings.Replace(content, "# years: 2004-2026", "# years: 2004-2026\n# plain: 2027", 1)
-	cal, err := workday.Parse([]byte(content))
-	if err != nil {
-		n.t.Fatal(err)
+func (patient) Patience(d time.Duration) clock.Timer { return clock.System().Patience(d) }
+
+// openEmbedded is the engine that nodes run on, in a folder of its own.
+func openEmbedded(t testing.TB, c clock.Clock, folds []store.Fold, tables []*store.Table) store.Store {
+	t.Helper()
+	cfg := embedded.Config{Dir: t.TempDir(), Journal: journal.NewID(), Tables: tables, Clock: patient{c}}
+	for kind := range dubanv1.EntryKind_name {
+		cfg.Known = append(cfg.Known, uint32(kind)) // cases have no fold here
 	}
-	hash := cal.Hash()
-	n.register("node", dubanv1.EntryKind_ENTRY_KIND_CALENDAR_ADOPTED, &dubanv1.CalendarAdopted{Name: cal.Name(), Hash: hash[:], Content: cal.Bytes()})
+	for i := range folds {
+		cfg.Folds = append(cfg.Folds, &folds[i])
+	}
+	s, err := embedded.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
 }

@@ -20,7 +20,12 @@ func want(t *testing.T, n *node, caseID string, lines ...string) {
 
 // T16, T27: given a stage of a street's case that was collected two working days after it, and nobody who handles it.
 func TestStreetDistrictCity(t *testing.T) {
-	w := newWorld(t, "2026-03-02 08:00") // a Monday
+	t.Run("memory", func(t *testing.T) { streetDistrictCity(t, openMem) })
+	t.Run("embedded", func(t *testing.T) { streetDistrictCity(t, openEmbedded) })
+}
+
+func streetDistrictCity(t *testing.T, open opener) {
+	w := newWorld(t, "2026-03-02 08:00", open) // a Monday
 	s, d, c := w.by[street], w.by[district], w.by[city]
 	s.opens("C-1")
 	w.until("2026-03-04 09:30")

@@ -36,6 +36,7 @@ const (
 // world is a street, its district and its city (天津), by the shipped profile and calendar, on one manual clock.
 type world struct {
 	t     *testing.T
+	open  opener
 	clock *clock.Manual
 	zone  *time.Location
 	nodes []*node // the street first: a settled world sends upward in this order
@@ -44,6 +45,9 @@ type world struct {
 	mu    sync.Mutex
 	cases map[string]rule.Case
 }
+
+// opener opens a node's store.
+type opener func(t testing.TB, c clock.Clock, folds []store.Fold, tables []*store.Table) store.Store
 
 type node struct {
 	*world
@@ -60,12 +64,15 @@ type node struct {
 	caller    identity.Identity
 }
 
-func newWorld(t *testing.T, now string) *world {
+func newWorld(t *testing.T, now string, open ...opener) *world {
 	t.Helper()
-	w := &world{t: t, by: map[string]*node{}, cases: map[string]rule.Case{}}
+	w := &world{t: t, open: openMem, by: map[string]*node{}, cases: map[string]rule.Case{}}
 	cal, err := workday.Parse(shipped(t, "calendars/cn-holidays.csv"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, o := range open {
+		w.open = o
 	}
 	w.zone = cal.Location()
 	w.clock = clock.NewManual(w.at(now))
@@ -97,7 +104,7 @@ func shipped(t testing.TB, name string) []byte {
 func (w *world) add(tree *jurisdiction.Tree, p *profile.Profile, cal *workday.Calendar, code string) {
 	w.t.Helper()
 	n := &node{world: w, code: code, witnessed: map[journal.ID]int64{}}
-	n.store = openStore(w.t, w.clock, []store.Fold{registry.Fold(), alertview.Fold()}, escalation.Tables())
+	n.store = w.open(w.t, w.clock, []store.Fold{registry.Fold(), alertview.Fold()}, escalation.Tables())
 	n.registry = registry.New(n.store)
 	d, _ := tree.Get(jurisdiction.Code(code))
 	start := registry.Start{Division: d, Profile: p, Calendar: cal}
@@ -350,4 +357,16 @@ func (n *node) disputes(caseID string, by identity.Identity) error {
 	})
 	n.settle()
 	return err
+}
+
+func (n *node) adoptsYear2027() {
+	n.t.Helper()
+	content := string(shipped(n.t, "calendars/cn-holidays.csv"))
+	content = strings.Replace(content, "# years: 2004-2026", "# years: 2004-2026\n# plain: 2027", 1)
+	cal, err := workday.Parse([]byte(content))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	hash := cal.Hash()
+	n.register("node", dubanv1.EntryKind_ENTRY_KIND_CALENDAR_ADOPTED, &dubanv1.CalendarAdopted{Name: cal.Name(), Hash: hash[:], Content: cal.Bytes()})
 }
