@@ -38,14 +38,21 @@ func BenchmarkCatchUp(b *testing.B) {
 		done += len(commands)
 	}
 	for b.Loop() {
-		parent := newStore(b, tree, district)
+		b.StopTimer()
+		parent := openStore(b, tree, district, b.TempDir())
+		b.StartTimer()
 		mid := tree.Start(b, district, parent, federationtest.Options{})
 		low := tree.Start(b, street, child, federationtest.Options{Parent: mid.Address})
 		federationtest.Until(b, "all is acknowledged", func() bool {
 			return low.Uplink.Status().Acknowledged[tree.ID(street)] == entries
 		})
+		b.StopTimer()
 		low.Stop()
 		mid.Stop()
+		if err := parent.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
 	}
 	b.ReportMetric(entries*float64(b.N)/b.Elapsed().Seconds(), "entries/s")
 }

@@ -82,8 +82,7 @@ func (s *session) store(group []item, stream grpc.BidiStreamingServer[dubanv1.Sy
 		last[t.Journal] = t
 		i, ok := at[t.Journal]
 		switch {
-		case ok: // a heartbeat, too, after its journal's batches
-			replicas[i].Entries = append(replicas[i].Entries, t.Entries...)
+		case ok && len(t.Entries) == 0: // a heartbeat after its journal's batches
 			replicas[i].Changes = append(replicas[i].Changes, t.Changes()...)
 		case len(t.Entries) > 0:
 			at[t.Journal] = len(replicas)

@@ -65,7 +65,7 @@ type Config struct {
 	Interval time.Duration // between heartbeats, in the node's time: 30 s where 0
 	Silence  time.Duration // how long an answer is waited for, in patience: 60 s where 0
 	Batch    int           // bytes of one batch, about: 1 MiB where 0
-	Window   int           // bytes sent and not acknowledged: 8 MiB where 0
+	Window   int           // bytes sent and not acknowledged: 16 MiB where 0
 }
 
 // inFlight bounds the messages that wait for their acknowledgement.
@@ -106,7 +106,7 @@ func New(cfg Config) (*Uplink, error) {
 		cfg.Batch = 1 << 20
 	}
 	if cfg.Window == 0 {
-		cfg.Window = 8 << 20
+		cfg.Window = 16 << 20
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
