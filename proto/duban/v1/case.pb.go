@@ -1046,9 +1046,15 @@ type Case struct {
 	// Applications for correction.
 	Corrections []*CaseCorrection `protobuf:"bytes,18,rep,name=corrections,proto3" json:"corrections,omitempty"`
 	// Division below the node's own, for imported cases.
-	Division      string `protobuf:"bytes,19,opt,name=division,proto3" json:"division,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Division string `protobuf:"bytes,19,opt,name=division,proto3" json:"division,omitempty"`
+	// Versions of the opening before approved corrections, oldest first.
+	EarlierOpenings []*CaseOpened `protobuf:"bytes,20,rep,name=earlier_openings,json=earlierOpenings,proto3" json:"earlier_openings,omitempty"`
+	// Versions of evidence before approved corrections, oldest first.
+	EarlierEvidence []*EvidenceAttached `protobuf:"bytes,21,rep,name=earlier_evidence,json=earlierEvidence,proto3" json:"earlier_evidence,omitempty"`
+	// Versions of explanations before approved corrections, oldest first.
+	EarlierExplanations []*ExplanationGiven `protobuf:"bytes,22,rep,name=earlier_explanations,json=earlierExplanations,proto3" json:"earlier_explanations,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Case) Reset() {
@@ -1214,6 +1220,27 @@ func (x *Case) GetDivision() string {
 	return ""
 }
 
+func (x *Case) GetEarlierOpenings() []*CaseOpened {
+	if x != nil {
+		return x.EarlierOpenings
+	}
+	return nil
+}
+
+func (x *Case) GetEarlierEvidence() []*EvidenceAttached {
+	if x != nil {
+		return x.EarlierEvidence
+	}
+	return nil
+}
+
+func (x *Case) GetEarlierExplanations() []*ExplanationGiven {
+	if x != nil {
+		return x.EarlierExplanations
+	}
+	return nil
+}
+
 // CaseStage is a recorded stage with where it stands.
 type CaseStage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1224,7 +1251,9 @@ type CaseStage struct {
 	// The stage, with approved corrections applied.
 	Stage *StageRecorded `protobuf:"bytes,3,opt,name=stage,proto3" json:"stage,omitempty"`
 	// Versions of this stage: 1, and one more for each approved correction.
-	Versions      uint32 `protobuf:"varint,4,opt,name=versions,proto3" json:"versions,omitempty"`
+	Versions uint32 `protobuf:"varint,4,opt,name=versions,proto3" json:"versions,omitempty"`
+	// The versions before, oldest first.
+	Earlier       []*StageRecorded `protobuf:"bytes,5,rep,name=earlier,proto3" json:"earlier,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1285,6 +1314,13 @@ func (x *CaseStage) GetVersions() uint32 {
 		return x.Versions
 	}
 	return 0
+}
+
+func (x *CaseStage) GetEarlier() []*StageRecorded {
+	if x != nil {
+		return x.Earlier
+	}
+	return nil
 }
 
 // CaseCorrection is an application and, when decided, its answer.
@@ -2403,7 +2439,7 @@ const file_duban_v1_case_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tR\tpageToken\"a\n" +
 	"\x11ListCasesResponse\x12$\n" +
 	"\x05cases\x18\x01 \x03(\v2\x0e.duban.v1.CaseR\x05cases\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x90\x05\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe7\x06\n" +
 	"\x04Case\x12\x18\n" +
 	"\ajournal\x18\x01 \x01(\fR\ajournal\x12\x17\n" +
 	"\acase_id\x18\x02 \x01(\tR\x06caseId\x12\x16\n" +
@@ -2424,13 +2460,17 @@ const file_duban_v1_case_proto_rawDesc = "" +
 	"\bevidence\x18\x10 \x03(\v2\x1a.duban.v1.EvidenceAttachedR\bevidence\x12>\n" +
 	"\fexplanations\x18\x11 \x03(\v2\x1a.duban.v1.ExplanationGivenR\fexplanations\x12:\n" +
 	"\vcorrections\x18\x12 \x03(\v2\x18.duban.v1.CaseCorrectionR\vcorrections\x12\x1a\n" +
-	"\bdivision\x18\x13 \x01(\tR\bdivision\"\x8f\x01\n" +
+	"\bdivision\x18\x13 \x01(\tR\bdivision\x12?\n" +
+	"\x10earlier_openings\x18\x14 \x03(\v2\x14.duban.v1.CaseOpenedR\x0fearlierOpenings\x12E\n" +
+	"\x10earlier_evidence\x18\x15 \x03(\v2\x1a.duban.v1.EvidenceAttachedR\x0fearlierEvidence\x12M\n" +
+	"\x14earlier_explanations\x18\x16 \x03(\v2\x1a.duban.v1.ExplanationGivenR\x13earlierExplanations\"\xc2\x01\n" +
 	"\tCaseStage\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x1f\n" +
 	"\vrecorded_us\x18\x02 \x01(\x03R\n" +
 	"recordedUs\x12-\n" +
 	"\x05stage\x18\x03 \x01(\v2\x17.duban.v1.StageRecordedR\x05stage\x12\x1a\n" +
-	"\bversions\x18\x04 \x01(\rR\bversions\"\x82\x01\n" +
+	"\bversions\x18\x04 \x01(\rR\bversions\x121\n" +
+	"\aearlier\x18\x05 \x03(\v2\x17.duban.v1.StageRecordedR\aearlier\"\x82\x01\n" +
 	"\x0eCaseCorrection\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.duban.v1.CorrectionRequestedR\arequest\x127\n" +
 	"\bdecision\x18\x02 \x01(\v2\x1b.duban.v1.CorrectionDecidedR\bdecision\"\xaf\x02\n" +
@@ -2602,59 +2642,63 @@ var file_duban_v1_case_proto_depIdxs = []int32{
 	39, // 16: duban.v1.Case.evidence:type_name -> duban.v1.EvidenceAttached
 	40, // 17: duban.v1.Case.explanations:type_name -> duban.v1.ExplanationGiven
 	20, // 18: duban.v1.Case.corrections:type_name -> duban.v1.CaseCorrection
-	38, // 19: duban.v1.CaseStage.stage:type_name -> duban.v1.StageRecorded
-	41, // 20: duban.v1.CaseCorrection.request:type_name -> duban.v1.CorrectionRequested
-	42, // 21: duban.v1.CaseCorrection.decision:type_name -> duban.v1.CorrectionDecided
-	37, // 22: duban.v1.CollectRequest.case:type_name -> duban.v1.CaseOpened
-	38, // 23: duban.v1.CollectRequest.stage:type_name -> duban.v1.StageRecorded
-	39, // 24: duban.v1.CollectRequest.evidence:type_name -> duban.v1.EvidenceAttached
-	40, // 25: duban.v1.CollectRequest.explanation:type_name -> duban.v1.ExplanationGiven
-	0,  // 26: duban.v1.CollectResponse.outcome:type_name -> duban.v1.CollectOutcome
-	1,  // 27: duban.v1.CollectResponse.receipt:type_name -> duban.v1.Receipt
-	23, // 28: duban.v1.CollectResponse.violations:type_name -> duban.v1.FieldViolation
-	25, // 29: duban.v1.UploadAttachmentRequest.description:type_name -> duban.v1.AttachmentDescription
-	43, // 30: duban.v1.RegisterAgencyRequest.agency:type_name -> duban.v1.Agency
-	1,  // 31: duban.v1.RegisterAgencyResponse.receipt:type_name -> duban.v1.Receipt
-	44, // 32: duban.v1.RegisterOfficerRequest.officer:type_name -> duban.v1.Officer
-	1,  // 33: duban.v1.RegisterOfficerResponse.receipt:type_name -> duban.v1.Receipt
-	45, // 34: duban.v1.RegisterOfficeRequest.office:type_name -> duban.v1.Office
-	1,  // 35: duban.v1.RegisterOfficeResponse.receipt:type_name -> duban.v1.Receipt
-	43, // 36: duban.v1.ListAgenciesResponse.agencies:type_name -> duban.v1.Agency
-	2,  // 37: duban.v1.CaseService.OpenCase:input_type -> duban.v1.OpenCaseRequest
-	4,  // 38: duban.v1.CaseService.RecordStage:input_type -> duban.v1.RecordStageRequest
-	6,  // 39: duban.v1.CaseService.AttachEvidence:input_type -> duban.v1.AttachEvidenceRequest
-	8,  // 40: duban.v1.CaseService.GiveExplanation:input_type -> duban.v1.GiveExplanationRequest
-	10, // 41: duban.v1.CaseService.RequestCorrection:input_type -> duban.v1.RequestCorrectionRequest
-	12, // 42: duban.v1.CaseService.DecideCorrection:input_type -> duban.v1.DecideCorrectionRequest
-	14, // 43: duban.v1.CaseService.GetCase:input_type -> duban.v1.GetCaseRequest
-	16, // 44: duban.v1.CaseService.ListCases:input_type -> duban.v1.ListCasesRequest
-	21, // 45: duban.v1.CollectionService.Collect:input_type -> duban.v1.CollectRequest
-	24, // 46: duban.v1.AttachmentService.UploadAttachment:input_type -> duban.v1.UploadAttachmentRequest
-	27, // 47: duban.v1.AttachmentService.DownloadAttachment:input_type -> duban.v1.DownloadAttachmentRequest
-	29, // 48: duban.v1.RegistryService.RegisterAgency:input_type -> duban.v1.RegisterAgencyRequest
-	31, // 49: duban.v1.RegistryService.RegisterOfficer:input_type -> duban.v1.RegisterOfficerRequest
-	33, // 50: duban.v1.RegistryService.RegisterOffice:input_type -> duban.v1.RegisterOfficeRequest
-	35, // 51: duban.v1.RegistryService.ListAgencies:input_type -> duban.v1.ListAgenciesRequest
-	3,  // 52: duban.v1.CaseService.OpenCase:output_type -> duban.v1.OpenCaseResponse
-	5,  // 53: duban.v1.CaseService.RecordStage:output_type -> duban.v1.RecordStageResponse
-	7,  // 54: duban.v1.CaseService.AttachEvidence:output_type -> duban.v1.AttachEvidenceResponse
-	9,  // 55: duban.v1.CaseService.GiveExplanation:output_type -> duban.v1.GiveExplanationResponse
-	11, // 56: duban.v1.CaseService.RequestCorrection:output_type -> duban.v1.RequestCorrectionResponse
-	13, // 57: duban.v1.CaseService.DecideCorrection:output_type -> duban.v1.DecideCorrectionResponse
-	15, // 58: duban.v1.CaseService.GetCase:output_type -> duban.v1.GetCaseResponse
-	17, // 59: duban.v1.CaseService.ListCases:output_type -> duban.v1.ListCasesResponse
-	22, // 60: duban.v1.CollectionService.Collect:output_type -> duban.v1.CollectResponse
-	26, // 61: duban.v1.AttachmentService.UploadAttachment:output_type -> duban.v1.UploadAttachmentResponse
-	28, // 62: duban.v1.AttachmentService.DownloadAttachment:output_type -> duban.v1.DownloadAttachmentResponse
-	30, // 63: duban.v1.RegistryService.RegisterAgency:output_type -> duban.v1.RegisterAgencyResponse
-	32, // 64: duban.v1.RegistryService.RegisterOfficer:output_type -> duban.v1.RegisterOfficerResponse
-	34, // 65: duban.v1.RegistryService.RegisterOffice:output_type -> duban.v1.RegisterOfficeResponse
-	36, // 66: duban.v1.RegistryService.ListAgencies:output_type -> duban.v1.ListAgenciesResponse
-	52, // [52:67] is the sub-list for method output_type
-	37, // [37:52] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	37, // 19: duban.v1.Case.earlier_openings:type_name -> duban.v1.CaseOpened
+	39, // 20: duban.v1.Case.earlier_evidence:type_name -> duban.v1.EvidenceAttached
+	40, // 21: duban.v1.Case.earlier_explanations:type_name -> duban.v1.ExplanationGiven
+	38, // 22: duban.v1.CaseStage.stage:type_name -> duban.v1.StageRecorded
+	38, // 23: duban.v1.CaseStage.earlier:type_name -> duban.v1.StageRecorded
+	41, // 24: duban.v1.CaseCorrection.request:type_name -> duban.v1.CorrectionRequested
+	42, // 25: duban.v1.CaseCorrection.decision:type_name -> duban.v1.CorrectionDecided
+	37, // 26: duban.v1.CollectRequest.case:type_name -> duban.v1.CaseOpened
+	38, // 27: duban.v1.CollectRequest.stage:type_name -> duban.v1.StageRecorded
+	39, // 28: duban.v1.CollectRequest.evidence:type_name -> duban.v1.EvidenceAttached
+	40, // 29: duban.v1.CollectRequest.explanation:type_name -> duban.v1.ExplanationGiven
+	0,  // 30: duban.v1.CollectResponse.outcome:type_name -> duban.v1.CollectOutcome
+	1,  // 31: duban.v1.CollectResponse.receipt:type_name -> duban.v1.Receipt
+	23, // 32: duban.v1.CollectResponse.violations:type_name -> duban.v1.FieldViolation
+	25, // 33: duban.v1.UploadAttachmentRequest.description:type_name -> duban.v1.AttachmentDescription
+	43, // 34: duban.v1.RegisterAgencyRequest.agency:type_name -> duban.v1.Agency
+	1,  // 35: duban.v1.RegisterAgencyResponse.receipt:type_name -> duban.v1.Receipt
+	44, // 36: duban.v1.RegisterOfficerRequest.officer:type_name -> duban.v1.Officer
+	1,  // 37: duban.v1.RegisterOfficerResponse.receipt:type_name -> duban.v1.Receipt
+	45, // 38: duban.v1.RegisterOfficeRequest.office:type_name -> duban.v1.Office
+	1,  // 39: duban.v1.RegisterOfficeResponse.receipt:type_name -> duban.v1.Receipt
+	43, // 40: duban.v1.ListAgenciesResponse.agencies:type_name -> duban.v1.Agency
+	2,  // 41: duban.v1.CaseService.OpenCase:input_type -> duban.v1.OpenCaseRequest
+	4,  // 42: duban.v1.CaseService.RecordStage:input_type -> duban.v1.RecordStageRequest
+	6,  // 43: duban.v1.CaseService.AttachEvidence:input_type -> duban.v1.AttachEvidenceRequest
+	8,  // 44: duban.v1.CaseService.GiveExplanation:input_type -> duban.v1.GiveExplanationRequest
+	10, // 45: duban.v1.CaseService.RequestCorrection:input_type -> duban.v1.RequestCorrectionRequest
+	12, // 46: duban.v1.CaseService.DecideCorrection:input_type -> duban.v1.DecideCorrectionRequest
+	14, // 47: duban.v1.CaseService.GetCase:input_type -> duban.v1.GetCaseRequest
+	16, // 48: duban.v1.CaseService.ListCases:input_type -> duban.v1.ListCasesRequest
+	21, // 49: duban.v1.CollectionService.Collect:input_type -> duban.v1.CollectRequest
+	24, // 50: duban.v1.AttachmentService.UploadAttachment:input_type -> duban.v1.UploadAttachmentRequest
+	27, // 51: duban.v1.AttachmentService.DownloadAttachment:input_type -> duban.v1.DownloadAttachmentRequest
+	29, // 52: duban.v1.RegistryService.RegisterAgency:input_type -> duban.v1.RegisterAgencyRequest
+	31, // 53: duban.v1.RegistryService.RegisterOfficer:input_type -> duban.v1.RegisterOfficerRequest
+	33, // 54: duban.v1.RegistryService.RegisterOffice:input_type -> duban.v1.RegisterOfficeRequest
+	35, // 55: duban.v1.RegistryService.ListAgencies:input_type -> duban.v1.ListAgenciesRequest
+	3,  // 56: duban.v1.CaseService.OpenCase:output_type -> duban.v1.OpenCaseResponse
+	5,  // 57: duban.v1.CaseService.RecordStage:output_type -> duban.v1.RecordStageResponse
+	7,  // 58: duban.v1.CaseService.AttachEvidence:output_type -> duban.v1.AttachEvidenceResponse
+	9,  // 59: duban.v1.CaseService.GiveExplanation:output_type -> duban.v1.GiveExplanationResponse
+	11, // 60: duban.v1.CaseService.RequestCorrection:output_type -> duban.v1.RequestCorrectionResponse
+	13, // 61: duban.v1.CaseService.DecideCorrection:output_type -> duban.v1.DecideCorrectionResponse
+	15, // 62: duban.v1.CaseService.GetCase:output_type -> duban.v1.GetCaseResponse
+	17, // 63: duban.v1.CaseService.ListCases:output_type -> duban.v1.ListCasesResponse
+	22, // 64: duban.v1.CollectionService.Collect:output_type -> duban.v1.CollectResponse
+	26, // 65: duban.v1.AttachmentService.UploadAttachment:output_type -> duban.v1.UploadAttachmentResponse
+	28, // 66: duban.v1.AttachmentService.DownloadAttachment:output_type -> duban.v1.DownloadAttachmentResponse
+	30, // 67: duban.v1.RegistryService.RegisterAgency:output_type -> duban.v1.RegisterAgencyResponse
+	32, // 68: duban.v1.RegistryService.RegisterOfficer:output_type -> duban.v1.RegisterOfficerResponse
+	34, // 69: duban.v1.RegistryService.RegisterOffice:output_type -> duban.v1.RegisterOfficeResponse
+	36, // 70: duban.v1.RegistryService.ListAgencies:output_type -> duban.v1.ListAgenciesResponse
+	56, // [56:71] is the sub-list for method output_type
+	41, // [41:56] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_duban_v1_case_proto_init() }
