@@ -181,7 +181,9 @@ func (s *session) open(hello *dubanv1.SyncHello) (*dubanv1.SyncResponse, error) 
 		if l.copy, err = NewCopy(state); err != nil {
 			return nil, err
 		}
-		s.d.update(id, func(st *Status) { st.Refused = state.Refused })
+		s.d.update(id, func(st *Status) {
+			st.Refused, st.Size, st.Checkpoint = state.Refused, l.copy.Size(), l.copy.last.Time
+		})
 		w.Positions = append(w.Positions, &dubanv1.SyncPosition{Journal: b, Size: l.copy.Size(), Refused: state.Refused != ""})
 	}
 	w.NowUs = s.heard(journal.ID{}, hello.GetNowUs())

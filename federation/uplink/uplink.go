@@ -45,6 +45,7 @@ type Store interface {
 	Get(ctx context.Context, id journal.ID, t *store.Table, key ...any) (store.Row, bool, error)
 	View(ctx context.Context, fn func(q store.Queryer) error) error
 	Watch() <-chan struct{}
+	Lease(ctx context.Context) (context.Context, error)
 }
 
 // Config is what an Uplink is made of.
@@ -83,12 +84,13 @@ type Status struct {
 
 // Uplink drives a Core. Run may be called once.
 type Uplink struct {
-	cfg    Config
-	parent topology.Node
-	core   *Core
-	conn   *grpc.ClientConn
-	stream *stream // nil while there is none
-	keep   map[journal.ID]*Keep
+	cfg     Config
+	parent  topology.Node
+	portion CoreConfig
+	core    *Core // of this lease
+	conn    *grpc.ClientConn
+	stream  *stream // nil while there is none
+	keep    map[journal.ID]*Keep
 
 	mu     sync.Mutex
 	status Status
@@ -137,10 +139,10 @@ func New(cfg Config) (*Uplink, error) {
 			journals = append(journals, n.Journal)
 		}
 	}
-	core := NewCore(CoreConfig{
+	portion := CoreConfig{
 		Code: cfg.Code, Journals: journals, Parent: parent.Key, Version: cfg.Version,
 		Interval: cfg.Interval.Microseconds(), Batch: cfg.Batch, Window: cfg.Window, InFlight: inFlight, Jitter: rand.Float64,
-	})
+	}
 	options := append(append([]grpc.DialOption(nil), cfg.DialOptions...),
 		grpc.WithTransportCredentials(credentials.NewTLS(cfg.TLS)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(federation.MaxMessage), grpc.MaxCallSendMsgSize(federation.MaxMessage)),
@@ -149,7 +151,7 @@ func New(cfg Config) (*Uplink, error) {
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "parent %s: %w", cfg.Parent, err)
 	}
-	return &Uplink{cfg: cfg, parent: parent, core: core, conn: conn, keep: map[journal.ID]*Keep{}}, nil
+	return &Uplink{cfg: cfg, parent: parent, portion: portion, conn: conn, keep: map[journal.ID]*Keep{}}, nil
 }
 
 // Status says how the uplink stands.
@@ -167,11 +169,20 @@ type stream struct {
 	failed   chan error
 }
 
-// Run sends until ctx ends, whose error it returns, or until the store fails.
+// Run sends, while this replica leads, until ctx ends, whose error it returns, or until the store fails.
 func (u *Uplink) Run(ctx context.Context) error {
-	err := u.run(ctx)
-	u.closeStream()
-	return errors.Join(err, u.conn.Close())
+	for {
+		lease, err := u.cfg.Store.Lease(ctx)
+		if err == nil {
+			u.core = NewCore(u.portion)
+			err = u.run(lease)
+			u.closeStream()
+			if ctx.Err() == nil && (lease.Err() != nil || fault.Is(err, fault.NotLeader)) {
+				continue // another replica leads
+			}
+		}
+		return errors.Join(err, u.conn.Close())
+	}
 }
 
 func (u *Uplink) run(ctx context.Context) error {
