@@ -1,6 +1,7 @@
 package federationtest
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -23,17 +24,32 @@ type Tree struct {
 // 120000 > 120116 > 120116013, 120116014; 120000 > 120101.
 func NewTree(t testing.TB, now time.Time) *Tree {
 	t.Helper()
-	dir := t.TempDir() + "/keys"
-	member := func(code, parent jurisdiction.Code, tier jurisdiction.Tier) topology.Member {
-		return topology.Member{Code: code, Name: "node " + string(code), Tier: tier, Parent: parent, Address: "127.0.0.1:1"}
-	}
-	tree, err := topology.Generate(dir, topology.Spec{City: "120000", Now: now, Members: []topology.Member{
+	return newTree(t, now,
 		member("120000", "", jurisdiction.City),
 		member("120116", "120000", jurisdiction.District),
 		member("120101", "120000", jurisdiction.District),
 		member("120116013", "120116", jurisdiction.Street),
-		member("120116014", "120116", jurisdiction.Street),
-	}})
+		member("120116014", "120116", jurisdiction.Street))
+}
+
+// NewWideTree makes the keys of a city with many streets straight under it.
+func NewWideTree(t testing.TB, now time.Time, streets int) *Tree {
+	t.Helper()
+	members := []topology.Member{member("442000", "", jurisdiction.City)}
+	for i := range streets {
+		members = append(members, member(jurisdiction.Code(fmt.Sprintf("442000%03d", i)), "442000", jurisdiction.Street))
+	}
+	return newTree(t, now, members...)
+}
+
+func member(code, parent jurisdiction.Code, tier jurisdiction.Tier) topology.Member {
+	return topology.Member{Code: code, Name: "node " + string(code), Tier: tier, Parent: parent, Address: "127.0.0.1:1"}
+}
+
+func newTree(t testing.TB, now time.Time, members ...topology.Member) *Tree {
+	t.Helper()
+	dir := t.TempDir() + "/keys"
+	tree, err := topology.Generate(dir, topology.Spec{City: members[0].Code, Now: now, Members: members})
 	if err != nil {
 		t.Fatal(err)
 	}
