@@ -20,9 +20,9 @@ import (
 // Sizes of what is done at once. They bound memory and how long one journal keeps the others waiting.
 const (
 	followBytes = 1 << 20
-	firePage    = 512 // deadlines in one Append
-	fireAhead   = 3   // Appends under way while the next is decided
-	carefully   = 16  // times that a firing is decided anew before it is left to the next step
+	firePage    = 1024 // deadlines in one Append
+	fireAhead   = 4    // Appends under way while the next is decided
+	carefully   = 16   // times that a firing is decided anew before it is left to the next step
 )
 
 // retryPause is how long the runner waits after a failure, as people feel it.
@@ -131,7 +131,7 @@ func (r *Runner) Step(ctx context.Context) (busy bool, wake int64, err error) {
 			busy = busy || fired
 		}
 		if p.next > now {
-			wake = min(wake, p.next)
+			wake = min(wake, p.next) // what is due and may not fire yet waits for a commit
 		}
 	}
 	return busy, wake, nil
