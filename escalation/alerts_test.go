@@ -257,7 +257,7 @@ func TestWatch(t *testing.T) {
 			t.Error(err)
 		}
 		for _, n := range w.nodes {
-			n.store.Close() //nolint:errcheck // memory
+			n.store.Close()
 		}
 	})
 }

@@ -85,6 +85,7 @@ type batch struct {
 	versions map[string]uint64
 	running  map[[2]string]*running // by case and point; nil for ended
 	vacant   map[[2]string]bool     // by role and agency
+	facts    map[string]*rule.Case  // by case; nil for unknown
 	cmd      store.Command
 }
 
@@ -92,6 +93,7 @@ func (c *Core) batch(careful bool) *batch {
 	return &batch{
 		Core: c, careful: careful,
 		versions: make(map[string]uint64), running: make(map[[2]string]*running), vacant: make(map[[2]string]bool),
+		facts: make(map[string]*rule.Case),
 	}
 }
 

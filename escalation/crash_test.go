@@ -183,7 +183,7 @@ func TestRun(t *testing.T) {
 		stop()
 		running.Wait()
 		for _, n := range w.nodes {
-			n.store.Close() //nolint:errcheck // memory
+			n.store.Close()
 		}
 	})
 }

@@ -265,17 +265,14 @@ func (b *batch) load(ctx context.Context, id string) (*alert.Alert, error) {
 
 // caseEntry applies the rules to an entry about a case of the own journal.
 func (b *batch) caseEntry(ctx context.Context, j judgement, e *journal.Entry, m caseMessage) error {
-	c, ok, err := b.cases.Case(ctx, b.own, m.GetCaseId())
+	c, err := b.caseOf(ctx, m.GetCaseId())
 	if err != nil {
-		return fmt.Errorf("case %s: %w", m.GetCaseId(), err)
+		return err
 	}
-	if !ok || c.Imported { // imported history opens no live levels
+	if c == nil || c.Imported { // imported history opens no live levels
 		return nil
 	}
-	if c.Tier == "" {
-		c.Tier = b.tier
-	}
-	out, err := j.set.Step(j.calendar, c, rule.Event{Number: e.Number, OccurredAt: e.OccurredAt, RecordedAt: e.RecordedAt, Payload: m})
+	out, err := j.set.Step(j.calendar, *c, rule.Event{Number: e.Number, OccurredAt: e.OccurredAt, RecordedAt: e.RecordedAt, Payload: m})
 	if err != nil {
 		b.log.Error("conditions of alert points failed", slog.Uint64("number", e.Number), slog.String("case", c.ID), slog.Any("error", err))
 	}
@@ -302,8 +299,26 @@ func (b *batch) caseEntry(ctx context.Context, j judgement, e *journal.Entry, m 
 	return nil
 }
 
+func (b *batch) caseOf(ctx context.Context, id string) (*rule.Case, error) {
+	if c, known := b.facts[id]; known {
+		return c, nil
+	}
+	c, ok, err := b.cases.Case(ctx, b.own, id)
+	if err != nil {
+		return nil, fmt.Errorf("case %s: %w", id, err)
+	}
+	if c.Tier == "" {
+		c.Tier = b.tier
+	}
+	b.facts[id] = &c
+	if !ok {
+		b.facts[id] = nil
+	}
+	return b.facts[id], nil
+}
+
 // levelZero is what level 1 of an alert copies.
-func (b *batch) levelZero(c rule.Case, p *profile.Point, trigger uint64, text string) *dubanv1.LevelOpened {
+func (b *batch) levelZero(c *rule.Case, p *profile.Point, trigger uint64, text string) *dubanv1.LevelOpened {
 	return &dubanv1.LevelOpened{
 		AlertId: alert.ID(b.own, c.ID, p.Name, trigger), Round: 1,
 		Point: p.Name, Article: p.Article, Grade: p.Grade, Journal: b.own[:], CaseId: c.ID, Agency: c.Agency, Trigger: trigger,
@@ -312,7 +327,7 @@ func (b *batch) levelZero(c rule.Case, p *profile.Point, trigger uint64, text st
 }
 
 // start keeps a limit that began. Where one of the same point runs already, which ends sooner, that one stays alone.
-func (b *batch) start(ctx context.Context, c rule.Case, s rule.Start, recordedAt int64) error {
+func (b *batch) start(ctx context.Context, c *rule.Case, s rule.Start, recordedAt int64) error {
 	was, err := b.runningLimit(ctx, c.ID, s.Point.Name)
 	if err != nil {
 		return err
