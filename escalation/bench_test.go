@@ -14,7 +14,6 @@ import (
 	"duban.internal/escalation"
 	"duban.internal/escalation/alert"
 	"duban.internal/escalation/alertview"
-	"duban.internal/escalation/rule"
 	"duban.internal/node/clock"
 	"duban.internal/node/journal"
 	"duban.internal/node/jurisdiction"
@@ -96,8 +95,8 @@ func newBench(b *testing.B) *bench {
 
 type noCases struct{}
 
-func (noCases) Case(context.Context, journal.ID, string) (rule.Case, bool, error) {
-	return rule.Case{}, false, nil
+func (noCases) Opening(context.Context, journal.ID, string) (*dubanv1.CaseOpened, error) {
+	return nil, nil
 }
 
 // plant puts limits of cases that run out one after another, a millisecond apart, from a time on.

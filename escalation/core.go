@@ -39,7 +39,8 @@ type Core struct {
 	actor    string
 	log      *slog.Logger
 
-	sets map[[32]byte]*rule.Set // by the profile's address
+	sets     map[[32]byte]*rule.Set // by the profile's address
+	openings openings
 }
 
 // NewCore makes a Core over a state. Of the configuration it uses Registry, Cases, Tree, Code and Log.
@@ -85,7 +86,6 @@ type batch struct {
 	versions map[string]uint64
 	running  map[[2]string]*running // by case and point; nil for ended
 	vacant   map[[2]string]bool     // by role and agency
-	facts    map[string]*rule.Case  // by case; nil for unknown
 	cmd      store.Command
 }
 
@@ -93,7 +93,6 @@ func (c *Core) batch(careful bool) *batch {
 	return &batch{
 		Core: c, careful: careful,
 		versions: make(map[string]uint64), running: make(map[[2]string]*running), vacant: make(map[[2]string]bool),
-		facts: make(map[string]*rule.Case),
 	}
 }
 

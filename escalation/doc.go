@@ -27,7 +27,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"duban.internal/escalation/rule"
 	"duban.internal/node/clock"
 	"duban.internal/node/fault"
 	"duban.internal/node/journal"
@@ -51,8 +50,8 @@ type Registry interface {
 
 // Cases gives what is fixed about a case.
 type Cases interface {
-	// Case is false where the journal has no such case.
-	Case(ctx context.Context, id journal.ID, caseID string) (rule.Case, bool, error)
+	// Opening is a case's opening as it was recorded; nil where the journal has no such case or its payload was erased.
+	Opening(ctx context.Context, id journal.ID, caseID string) (*dubanv1.CaseOpened, error)
 }
 
 // Config of a Runner.

@@ -15,7 +15,6 @@ import (
 	"duban.internal/escalation"
 	"duban.internal/escalation/alertservice"
 	"duban.internal/escalation/alertview"
-	"duban.internal/escalation/rule"
 	"duban.internal/node/clock"
 	"duban.internal/node/identity"
 	"duban.internal/node/journal"
@@ -43,7 +42,7 @@ type world struct {
 	by    map[string]*node
 
 	mu    sync.Mutex
-	cases map[string]rule.Case
+	cases map[string]*dubanv1.CaseOpened
 }
 
 // opener opens a node's store.
@@ -66,7 +65,7 @@ type node struct {
 
 func newWorld(t *testing.T, now string, open ...opener) *world {
 	t.Helper()
-	w := &world{t: t, open: openMem, by: map[string]*node{}, cases: map[string]rule.Case{}}
+	w := &world{t: t, open: openMem, by: map[string]*node{}, cases: map[string]*dubanv1.CaseOpened{}}
 	cal, err := workday.Parse(shipped(t, "calendars/cn-holidays.csv"))
 	if err != nil {
 		t.Fatal(err)
@@ -137,11 +136,10 @@ func (w *world) add(tree *jurisdiction.Tree, p *profile.Profile, cal *workday.Ca
 // facts are what is fixed about the cases opened so far, by journal and case.
 type facts struct{ *world }
 
-func (f facts) Case(_ context.Context, id journal.ID, caseID string) (rule.Case, bool, error) {
+func (f facts) Opening(_ context.Context, id journal.ID, caseID string) (*dubanv1.CaseOpened, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c, ok := f.cases[id.String()+caseID]
-	return c, ok, nil
+	return f.cases[id.String()+caseID], nil
 }
 
 func (w *world) at(s string) time.Time {
@@ -263,15 +261,8 @@ func (n *node) opens(id string, change ...func(*dubanv1.CaseOpened)) {
 	for _, f := range change {
 		f(c)
 	}
-	act := "penalty"
-	if c.Procedure == "inspection" {
-		act = c.Procedure
-	}
-	own := n.store.Own()
 	n.world.mu.Lock()
-	n.cases[own.String()+id] = rule.Case{
-		Journal: own, ID: id, Procedure: c.Procedure, Act: act, Agency: c.Agency, Imported: c.Imported, Generated: c.Generated,
-	}
+	n.cases[n.store.Own().String()+id] = c
 	n.world.mu.Unlock()
 	n.register("case/"+id, dubanv1.EntryKind_ENTRY_KIND_CASE_OPENED, c)
 }
