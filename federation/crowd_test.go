@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"duban.internal/federation/federationtest"
 	"duban.internal/node/clock"
@@ -20,7 +21,7 @@ func TestCrowdAndFlood(t *testing.T) {
 	for _, n := range nodes[1:] {
 		s := federationtest.NewStore(n.Journal, clock.System())
 		stores = append(stores, s)
-		tree.Start(t, n.Code, s, federationtest.Options{Parent: top.Address})
+		tree.Start(t, n.Code, s, federationtest.Options{Parent: top.Address, Interval: 2 * time.Second})
 	}
 	federationtest.Until(t, "all have said something", func() bool {
 		for _, n := range nodes[1:] {

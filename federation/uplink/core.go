@@ -378,7 +378,7 @@ func (c *Core) hangup(reason string) {
 
 // Status says how the Core stands.
 func (c *Core) Status() Status {
-	s := Status{Connected: c.state == open, Skew: c.skew, Heard: c.heard, Problem: c.problem,
+	s := Status{Connected: c.state == open, Skew: c.skew, Heard: c.heard, Kinds: c.kinds, Problem: c.problem,
 		Acknowledged: make(map[journal.ID]uint64, len(c.order)), Refused: map[journal.ID]string{}}
 	for id, l := range c.lanes {
 		s.Acknowledged[id] = l.acked

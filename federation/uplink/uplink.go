@@ -79,6 +79,7 @@ type Status struct {
 	Heard        int64 // when the parent spoke last; 0 where it never did
 	Acknowledged map[journal.ID]uint64
 	Refused      map[journal.ID]string // journals that the parent takes no more of, or that can't be read here, and why
+	Kinds        []uint32              // entry kinds that the parent knows: others are not to be written yet
 	Problem      string                // what went wrong last; empty while all goes well
 }
 
