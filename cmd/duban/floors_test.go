@@ -34,6 +34,7 @@ var rooms = []room{
 	{path: "escalation/alert", step: 350, pure: true},
 	{path: "federation/federationtest", step: 390},
 	{path: "federation/exchange", step: 390},
+	{path: "federation/audit", step: 380},
 	{path: "federation/uplink", step: 380},
 	{path: "federation/downlink", step: 380},
 	{path: "federation", step: 375},
