@@ -38,7 +38,7 @@ const (
 	checkpoint = time.Hour
 	skew       = time.Hour
 	startup    = 4 * 24 * time.Hour
-	patience   = 40 * 24 * time.Hour // of the tree's time: the stories are over by then, or failed
+	patience   = 20 * 24 * time.Hour // of the tree's time: the stories are over by then, or failed
 	logLevel   = "error"
 )
 
