@@ -113,4 +113,3 @@ func checksum(r io.ReaderAt, at, n int64) (uint32, error) {
 	_, err := io.Copy(h, io.NewSectionReader(r, at, n))
 	return h.Sum32(), err
 }
-

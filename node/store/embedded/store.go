@@ -352,4 +352,3 @@ func lockDir(dir string) (*os.File, error) {
 	}
 	return f, nil
 }
-
