@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
@@ -20,12 +19,6 @@ type pages struct {
 }
 
 const pageTimeout = 10 * time.Second
-
-func newRegistry() *prometheus.Registry {
-	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return r
-}
 
 // openPages listens; ready says why the node takes no work, or nil.
 func openPages(address string, metrics *prometheus.Registry, ready func(context.Context) error) (*pages, error) {

@@ -27,10 +27,10 @@ const (
 const Help = `Every command ends with one of these codes:
 
     0  done
-    1  failed: a defect, a full disk and the like; the message says what
+    1  failed: a defect, a full disk and the like, or a story of the demo that did not end as it should;
+       the message says what
     2  wrong input: a flag, an argument, a configuration or a file; nothing was asked of any node
-    3  refused: the node said no and why, or verification or rebuilding found what must not be;
-       also the demo's stories when one did not end as it should
+    3  refused: the node said no and why, or verification or rebuilding found what must not be
     4  unreachable: the node could not be reached in time, does not accept the certificate,
        or can't answer now; the same command may be tried again
     5  partly: an import ended, and some rows were refused; --refused FILE has them with reasons

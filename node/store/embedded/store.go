@@ -323,7 +323,9 @@ func (s *Store) release() error {
 	if s.m != nil {
 		s.m.rows.reader.close()
 		for _, l := range s.m.order {
-			errs = append(errs, l.files.close())
+			if l.files != nil { // nil where loading failed
+				errs = append(errs, l.files.close())
+			}
 		}
 	}
 	if s.w != nil {

@@ -1,0 +1,84 @@
+package remote
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"duban.internal/cmd/duban/show"
+	dubanv1 "duban.internal/proto/duban/v1"
+)
+
+func status() *cobra.Command {
+	return withNode(&cobra.Command{
+		Use: "status", Short: "Show how a node stands: tree, lag, clocks, cases, alerts by level", Args: cobra.NoArgs,
+		Example: "  duban status --node 127.0.0.1:7443 --identity keys/clients/operator-120000\n  duban status --json | jq .cases",
+	}, func(t *talk, _ []string) error {
+		answer, err := call(t, dubanv1.NewNodeServiceClient(t.conn).GetStatus, &dubanv1.GetStatusRequest{})
+		if err != nil {
+			return err
+		}
+		return t.print(answer, func() error { return tellStatus(t.cmd.OutOrStdout(), answer) })
+	})
+}
+
+func tellStatus(w io.Writer, s *dubanv1.GetStatusResponse) error {
+	role := "follows"
+	if s.Leader {
+		role = "leads"
+	}
+	fmt.Fprintf(w, "%s %s (%s), duban %s, %s\n", s.Code, s.Name, s.Tier, s.Version, role)
+	fmt.Fprintf(w, "  clock     %s\n  profile   %s\n  calendar  %s\n", show.Time(s.NowUs), s.Profile, s.Calendar)
+	if s.CalendarMissingYear != 0 {
+		fmt.Fprintf(w, "            the days off of %d are not published: limits that need them are open-ended\n", s.CalendarMissingYear)
+	}
+	if s.Parent != "" {
+		state := "not connected"
+		if s.ParentConnected {
+			state = "connected, its clock " + show.Skew(s.ParentSkewUs) + " from ours"
+		}
+		fmt.Fprintf(w, "  parent    %s, %s\n", s.Parent, state)
+	}
+	fmt.Fprintln(w)
+	journals := show.NewTable("journal", "code", "name", ">entries", ">lag", "checkpoint", "heard", ">skew", "")
+	for _, j := range s.Journals {
+		lag, heard, skew, trouble := "", "", "", j.Refused
+		if j.Own {
+			trouble = "own"
+		}
+		if j.Refused != "" {
+			trouble = "refused: " + j.Refused
+		}
+		if j.FoldStopped != "" {
+			trouble += " fold stopped: " + j.FoldStopped
+		}
+		if s.Parent != "" {
+			lag = fmt.Sprint(j.Size - min(j.Size, j.Acknowledged))
+		}
+		if !j.Own && j.HeardUs != 0 {
+			heard = (time.Duration(max(0, s.NowUs-j.HeardUs)) * time.Microsecond).Round(time.Second).String() + " ago"
+			skew = show.Skew(j.SkewUs)
+		}
+		journals.Row(journalID(j.Journal), j.Code, j.Name, j.Size, lag, show.Time(j.CheckpointUs), heard, skew, trouble)
+	}
+	if err := journals.Write(w); err != nil {
+		return err
+	}
+	c := s.GetCases()
+	fmt.Fprintf(w, "\ncases     %d: %d open, %d closed; %d of them imported\n", c.GetTotal(), c.GetOpen(), c.GetClosed(), c.GetImported())
+	for _, o := range c.GetOverdue() {
+		fmt.Fprintf(w, "          %s: %d ended after %s, %d never ended\n", o.Point, o.EndedLate, o.Limit, o.NeverEnded)
+	}
+	if len(s.Alerts) == 0 {
+		_, err := fmt.Fprintln(w, "alerts    none")
+		return err
+	}
+	fmt.Fprintln(w)
+	alerts := show.NewTable(">level", "state", ">alerts")
+	for _, a := range s.Alerts {
+		alerts.Row(a.Level, state(&dubanv1.AlertLevel{State: a.State}), a.Count)
+	}
+	return alerts.Write(w)
+}
