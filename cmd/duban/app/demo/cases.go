@@ -21,10 +21,8 @@ func opening(code jurisdiction.Code, id string, procedure string, r *rand.Rand) 
 	return &dubanv1.CaseOpened{
 		CaseId: id, Number: "演示罚字〔2026〕" + id + "号", Agency: agencyID(code), Item: item, Procedure: procedure,
 		Source: sources[procedure], Summary: act + "(演示数据)", Handler: hands(code)[0], Generated: true,
-		Party: &dubanv1.Party{Name: fmt.Sprintf("演示当事人%04d", r.IntN(10000)), Kind: "citizen"},
-		Fields: map[string]string{
-			"CF_XDR_MC": "演示当事人", "CF_WFXW": act, "CF_CFJG": agencyID(code), "CF_SJC": "generated",
-		},
+		Party:  &dubanv1.Party{Name: fmt.Sprintf("演示当事人%04d", r.IntN(10000)), Kind: "citizen"},
+		Fields: map[string]string{"address": "演示路" + fmt.Sprint(1+r.IntN(200)) + "号"},
 	}
 }
 

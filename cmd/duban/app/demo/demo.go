@@ -16,6 +16,7 @@ import (
 	"duban.internal/configs"
 	"duban.internal/node/clock"
 	"duban.internal/node/jurisdiction"
+	"duban.internal/node/profile"
 )
 
 // Options say how the demo is told.
@@ -34,12 +35,12 @@ var ErrVerdict = errors.New("not every story ended as it should")
 // The clock: a day of the tree in a second. It begins on a Monday morning in Shanghai, long enough before the first story
 // for the nodes to start. Real times are short in this clock, so the intervals are long.
 const (
-	rate       = 86_400
-	checkpoint = time.Hour
-	skew       = time.Hour
-	startup    = 4 * 24 * time.Hour
-	patience   = 20 * 24 * time.Hour // of the tree's time: the stories are over by then, or failed
-	logLevel   = "error"
+	rate        = 86_400
+	checkpoint  = time.Hour
+	skew        = time.Hour
+	startup     = 4 * 24 * time.Hour
+	patience    = 20 * 24 * time.Hour // of the tree's time: the stories are over by then, or failed
+	profileName = "tianjin"
 )
 
 var base = time.Date(2026, 3, 2, 1, 0, 0, 0, time.UTC).Add(-startup)
@@ -107,6 +108,10 @@ func start(ctx context.Context, o Options, dir string) (*demo, error) {
 	if err != nil {
 		return nil, err
 	}
+	rules, err := profile.Load(configs.FS, "profiles/"+profileName)
+	if err != nil {
+		return nil, err
+	}
 	c, err := newCast(divisions)
 	if err != nil {
 		return nil, err
@@ -114,7 +119,7 @@ func start(ctx context.Context, o Options, dir string) (*demo, error) {
 	d := &demo{
 		cast: c, options: o, dir: dir, names: divisions,
 		clock: clock.Scaled{Epoch: clock.System().Now(), Base: base, Rate: rate},
-		say:   newNarrator(o.Out, o.JSON, divisions),
+		say:   newNarrator(o.Out, o.JSON, divisions, rules),
 	}
 	d.say.intro(c, rate, o.Binary != "")
 	d.fleet, err = fleet.Start(ctx, fleet.Spec{
@@ -122,7 +127,7 @@ func start(ctx context.Context, o Options, dir string) (*demo, error) {
 		Binary: o.Binary,
 		Configure: func(c *app.Config) {
 			c.Intervals = app.Intervals{Checkpoint: checkpoint, Grace: checkpoint, Skew: skew}
-			c.Log.Level = logLevel
+			c.Profile = profileName
 		},
 	})
 	if err != nil {

@@ -90,7 +90,7 @@ func (d *demo) acknowledged(ctx context.Context, deadline time.Time) error {
 func changeByte(dir, id string) error {
 	found := errors.New("found")
 	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() || !strings.Contains(filepath.ToSlash(name), "/segments/") {
+		if err != nil || e.IsDir() || !strings.Contains(filepath.ToSlash(name), "/journals/") {
 			return err
 		}
 		content, err := os.ReadFile(name)
@@ -126,7 +126,7 @@ func (d *demo) presentForgery(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	forged, err := rewrite(entries, target)
+	forged, err := rewrite(entries, target, clock.Micros(d.clock.Now()))
 	if err != nil {
 		return err
 	}
@@ -152,8 +152,8 @@ func (d *demo) presentForgery(ctx context.Context) error {
 	return d.present(ctx, conn, street, last, checkpoint)
 }
 
-// rewrite changes the opening of a case and everything that follows from it, and adds one entry more.
-func rewrite(entries []journal.Entry, id string) ([]journal.Entry, error) {
+// rewrite changes the opening of a case and everything that follows from it, and adds one entry more, recorded now.
+func rewrite(entries []journal.Entry, id string, now int64) ([]journal.Entry, error) {
 	for i, e := range entries {
 		var opened dubanv1.CaseOpened
 		if e.Kind != uint32(dubanv1.EntryKind_ENTRY_KIND_CASE_OPENED) || proto.Unmarshal(e.Payload, &opened) != nil || opened.CaseId != id {
@@ -166,6 +166,7 @@ func rewrite(entries []journal.Entry, id string) ([]journal.Entry, error) {
 		}
 		entries[i] = reseal(e, e.Number, payload)
 		last := entries[len(entries)-1]
+		last.RecordedAt = now
 		return append(entries, reseal(last, last.Number+1, last.Payload)), nil
 	}
 	return nil, fmt.Errorf("the copy has no entry that opens case %s", id)

@@ -14,6 +14,7 @@ import (
 	"duban.internal/federation/topology"
 	"duban.internal/node/clock"
 	"duban.internal/node/jurisdiction"
+	"duban.internal/node/profile"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
@@ -27,12 +28,28 @@ type narrator struct {
 	divisions *jurisdiction.Tree
 	told      map[string]bool
 	zone      *time.Location
+	profile   *profile.Profile
 }
 
-func newNarrator(out io.Writer, asJSON bool, divisions *jurisdiction.Tree) *narrator {
+func newNarrator(out io.Writer, asJSON bool, divisions *jurisdiction.Tree, p *profile.Profile) *narrator {
 	// Shanghai has one offset all year; the zone file may be missing.
-	return &narrator{out: out, json: asJSON, divisions: divisions, told: map[string]bool{},
+	return &narrator{out: out, json: asJSON, divisions: divisions, profile: p, told: map[string]bool{},
 		zone: time.FixedZone("Asia/Shanghai", 8*60*60)}
+}
+
+// role and action are what the profile calls them on screens.
+func (n *narrator) role(name string) string {
+	if r := n.profile.Role(name); r != nil {
+		return r.Title
+	}
+	return name
+}
+
+func (n *narrator) action(name string) string {
+	if a := n.profile.Action(name); a != nil {
+		return a.Title
+	}
+	return name
 }
 
 func (n *narrator) printf(format string, args ...any) {
@@ -93,12 +110,12 @@ func (n *narrator) alert(a *dubanv1.Alert) {
 	story := strings.TrimPrefix(a.CaseId, "demo-")
 	for _, l := range a.Levels {
 		if n.first(a.AlertId, l, "opened") {
-			n.at(clock.Time(l.OpenedUs), story, "level %d opens at the %s of %s, to be handled by %s: %s [%s]",
-				l.Level, l.Role, n.place(jurisdiction.Code(l.Receiver)),
+			n.at(clock.Time(l.OpenedUs), story, "level %d opens at the %s of %s, to be handled before %s: %s [%s]",
+				l.Level, n.role(l.Role), n.place(jurisdiction.Code(l.Receiver)),
 				clock.Time(l.DueUs).In(n.zone).Format("Mon 01-02 15:04"), a.Text, a.Article)
 		}
 		if l.HandledUs != 0 && n.first(a.AlertId, l, "handled") {
-			n.at(clock.Time(l.HandledUs), story, "level %d is handled: %s, %s", l.Level, l.Action, l.Explanation)
+			n.at(clock.Time(l.HandledUs), story, "level %d is handled: %s, %s", l.Level, n.action(l.Action), l.Explanation)
 		}
 	}
 }

@@ -9,9 +9,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -117,13 +119,20 @@ func (f *Fleet) tier(code jurisdiction.Code) jurisdiction.Tier {
 	return n.Tier
 }
 
-// addresses reserves a loopback port for each member that has no address.
+// Ports of a fleet lie below those that systems give to outgoing connections: a node that is restarted finds its own free.
+const (
+	leastPort = 10_000
+	mostPort  = 30_000
+	portTries = 100
+)
+
+// addresses chooses a free loopback port for each member that has no address.
 func addresses(members []topology.Member) error {
 	for i := range members {
 		if members[i].Address != "" {
 			continue
 		}
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := freePort()
 		if err != nil {
 			return err
 		}
@@ -131,6 +140,16 @@ func addresses(members []topology.Member) error {
 		members[i].Address = l.Addr().String()
 	}
 	return nil
+}
+
+func freePort() (l net.Listener, err error) {
+	for range portTries {
+		port := leastPort + rand.IntN(mostPort-leastPort)
+		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return l, nil
+		}
+	}
+	return nil, fmt.Errorf("no free port from %d to %d: %w", leastPort, mostPort, err)
 }
 
 // Tree is the tree as every node knows it.
@@ -147,7 +166,7 @@ func (f *Fleet) DataDir(code jurisdiction.Code) string {
 	return filepath.Join(f.spec.Dir, "data", string(code))
 }
 
-// LogFile is what a node that runs as a process writes.
+// LogFile is what a node logs.
 func (f *Fleet) LogFile(code jurisdiction.Code) string {
 	return filepath.Join(f.spec.Dir, "log", string(code)+".log")
 }
@@ -171,7 +190,7 @@ func (f *Fleet) Restart(ctx context.Context, code jurisdiction.Code) error {
 	}
 	var err error
 	if f.spec.Binary == "" {
-		n.stop, err = startHere(ctx, n.config)
+		n.stop, err = startHere(ctx, n.config, f.LogFile(code))
 	} else {
 		n.stop, err = startProcess(f.spec.Binary, n.config, f.LogFile(code))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,13 +15,18 @@ import (
 	"duban.internal/cmd/duban/app"
 )
 
-// startHere runs a node in this process.
-func startHere(ctx context.Context, config app.Config) (func(bool) error, error) {
+// startHere runs a node in this process. Its log goes to a file.
+func startHere(ctx context.Context, config app.Config, logName string) (func(bool) error, error) {
+	log, err := openLog(logName)
+	if err != nil {
+		return nil, err
+	}
+	config.Logger = slog.New(slog.NewTextHandler(log, nil))
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	n, err := app.New(ctx, config)
 	if err != nil {
 		cancel()
-		return nil, err
+		return nil, errors.Join(err, log.Close())
 	}
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
@@ -30,16 +36,20 @@ func startHere(ctx context.Context, config app.Config) (func(bool) error, error)
 		if errors.Is(err, context.Canceled) {
 			err = nil
 		}
-		return errors.Join(err, n.Close())
+		return errors.Join(err, n.Close(), log.Close())
 	}, nil
+}
+
+func openLog(name string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 }
 
 // startProcess runs a node as `BINARY serve`. Its log goes to a file.
 func startProcess(binary string, config app.Config, logName string) (func(bool) error, error) {
-	if err := os.MkdirAll(filepath.Dir(logName), 0o755); err != nil {
-		return nil, err
-	}
-	log, err := os.OpenFile(logName, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := openLog(logName)
 	if err != nil {
 		return nil, err
 	}
