@@ -120,7 +120,9 @@ type files struct {
 
 func openFiles(d disk, dir string, id journal.ID, limit int64) (*files, error) {
 	fs := &files{disk: d, dir: dir, id: id, limit: limit}
-	if _, err := d.List(dir); errors.Is(err, os.ErrNotExist) {
+	real, ok := d.(realDisk)
+	readOnly := ok && real.readOnly
+	if _, err := d.List(dir); errors.Is(err, os.ErrNotExist) && !readOnly {
 		if err := d.MkdirAll(dir); err != nil {
 			return nil, err
 		}
@@ -150,10 +152,19 @@ func openFiles(d disk, dir string, id journal.ID, limit int64) (*files, error) {
 		s := &segmentFile{f: f, name: name}
 		if err := s.readHeader(id); err != nil {
 			if !errors.Is(err, errTorn) {
-				return nil, errors.Join(fmt.Errorf("%s: %w", filepath.Join(dir, name), err), fs.close())
+				var first int64
+				if _, scan := fmt.Sscanf(name, "%d.seg", &first); scan != nil {
+					first = -1
+				}
+				_ = fs.close() // the damage is what to tell
+				return nil, damagedSegment{first, err}
 			}
 			// A segment that was begun when the machine stopped holds nothing that is not in the raft log.
-			if err := errors.Join(f.Close(), d.Remove(filepath.Join(dir, name))); err != nil {
+			err := f.Close()
+			if !readOnly {
+				err = errors.Join(err, d.Remove(filepath.Join(dir, name)))
+			}
+			if err != nil {
 				return nil, errors.Join(err, fs.close())
 			}
 			continue

@@ -212,20 +212,29 @@ func (s *stmt) query(each func(row store.Row) bool, types []store.Type, args ...
 	}
 	defer sqlite.Xsqlite3_reset(s.c.tls, s.p)
 	for {
-		switch rc := sqlite.Xsqlite3_step(s.c.tls, s.p); rc {
-		case sqlite.SQLITE_DONE:
-			return nil
-		case sqlite.SQLITE_ROW:
-			row := make(store.Row, len(types))
-			for i, t := range types {
-				row[i] = s.column(int32(i), t)
-			}
-			if !each(row) {
-				return nil
-			}
-		default:
-			return s.c.fault("step", rc)
+		row, err := s.next(types)
+		if row == nil || err != nil {
+			return err
 		}
+		if !each(row) {
+			return nil
+		}
+	}
+}
+
+// next steps a query that was bound (or has no parameters); nil at its end.
+func (s *stmt) next(types []store.Type) (store.Row, error) {
+	switch rc := sqlite.Xsqlite3_step(s.c.tls, s.p); rc {
+	case sqlite.SQLITE_DONE:
+		return nil, nil
+	case sqlite.SQLITE_ROW:
+		row := make(store.Row, len(types))
+		for i, t := range types {
+			row[i] = s.column(int32(i), t)
+		}
+		return row, nil
+	default:
+		return nil, s.c.fault("step", rc)
 	}
 }
 

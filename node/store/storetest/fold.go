@@ -217,7 +217,9 @@ func refold(t *testing.T, open Open) {
 		t.Fatalf("folded anew:\n%s\nexpected\n%s", after, before)
 	}
 	// A fold that was away is folded anew when it comes back.
-	b.reopen(func(o *Options) { o.Folds, o.Known = nil, []uint32{kindPut, kindDelete, kindFail, kindPanic, kindPlain} })
+	b.reopen(func(o *Options) {
+		o.Folds, o.Known = nil, []uint32{kindPut, kindDelete, kindFail, kindPanic, kindPlain}
+	})
 	b.must(store.Command{Entries: []store.Proposal{put("s", "meanwhile", "1")}})
 	b.reopen(func(o *Options) { o.Folds = []*store.Fold{itemFold(3)} })
 	if v := b.value(b.Own(), "meanwhile"); v != "1" {

@@ -234,6 +234,9 @@ func Run(t *testing.T, open Open) {
 		{"lease and watch", lease},
 		{"close", closing},
 	} {
-		t.Run(strings.ReplaceAll(test.name, " ", "_"), func(t *testing.T) { test.run(t, open) })
+		t.Run(strings.ReplaceAll(test.name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			test.run(t, open)
+		})
 	}
 }
