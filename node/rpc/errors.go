@@ -74,7 +74,7 @@ func toStatus(err error, leader func() (string, bool)) error {
 			return status.Error(codes.Canceled, "the call was canceled")
 		}
 		if s, ok := status.FromError(err); ok { // made by gRPC: of a stream that broke, of a message that is too large
-			return withUnmarshal(s)
+			return s.Err()
 		}
 		return status.Error(codes.Internal, "internal error; the node's log has the reason under this request's id")
 	}
@@ -122,14 +122,6 @@ var kindOf = func() map[string]fault.Kind {
 	}
 	return m
 }()
-
-// withUnmarshal makes of gRPC's "internal" for a message that can't be decoded what it is: the sender's fault.
-func withUnmarshal(s *status.Status) error {
-	if s.Code() == codes.Internal && strings.Contains(s.Message(), "unmarshal") {
-		return toStatus(malformed(s.Message()), nil)
-	}
-	return s.Err()
-}
 
 func malformed(why string) error {
 	return fault.Refuse(fault.Invalid, "the message can't be read", fault.Field{

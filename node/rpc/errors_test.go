@@ -55,9 +55,6 @@ func TestUnclassified(t *testing.T) {
 	late := FromStatus(toStatus(fmt.Errorf("append: %w", context.DeadlineExceeded), nil))
 	require.Equal(t, fault.Unavailable, fault.Of(late))
 	require.ErrorIs(t, late, context.DeadlineExceeded)
-	broken := FromStatus(toStatus(status.Error(codes.Internal, "grpc: failed to unmarshal the received message: x"), nil))
-	require.Equal(t, fault.Invalid, fault.Of(broken))
-	require.Equal(t, "message", fault.Fields(broken)[0].Field)
 	bytes := toStatus(fault.Refuse(fault.Invalid, "no \xff text", fault.Field{Field: "f\xff", Description: "\xfe"}), nil)
 	require.Equal(t, codes.InvalidArgument, status.Code(bytes))
 }

@@ -29,9 +29,11 @@ const requestID = "x-request-id"
 type gate struct {
 	Config
 	meter *meter
+	codec *codec
 }
 
 func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer any, err error) {
+	broken := g.codec.check(req)
 	c := g.begin(ctx, info.FullMethod)
 	defer func() { err = c.end(err) }()
 	defer c.recover(&err)
@@ -40,6 +42,9 @@ func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 	}
 	if ctx, err = c.admit(ctx); err != nil {
 		return nil, err
+	}
+	if broken != nil {
+		return nil, broken
 	}
 	if _, stated := ctx.Deadline(); !stated {
 		var cancel context.CancelFunc
@@ -60,13 +65,22 @@ func (g *gate) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 	if err != nil {
 		return err
 	}
-	return handler(srv, &gated{ServerStream: stream, ctx: ctx})
+	return handler(srv, &gated{ServerStream: stream, ctx: ctx, codec: g.codec})
 }
 
 // gated is a stream whose context knows the caller.
 type gated struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx   context.Context
+	codec *codec
+}
+
+// RecvMsg receives one message.
+func (s *gated) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	return s.codec.check(m)
 }
 
 // Context is the call's.

@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -80,10 +82,11 @@ func New(c Config, services ...Service) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
-	g := gate{Config: c, meter: m}
+	codec := &codec{CodecV2: encoding.GetCodecV2(proto.Name)}
+	g := gate{Config: c, meter: m, codec: codec}
 	s := &Server{health: health.NewServer()}
 	s.grpc = grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(c.TLS)),
+		grpc.Creds(credentials.NewTLS(admitting(c.TLS))), grpc.ForceServerCodecV2(codec),
 		grpc.MaxRecvMsgSize(c.MaxMessage), grpc.MaxSendMsgSize(MaxAnswer),
 		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(2*window),
 		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(20*time.Second),
@@ -92,7 +95,7 @@ func New(c Config, services ...Service) (*Server, error) {
 		grpc.UnaryInterceptor(g.unary), grpc.StreamInterceptor(g.stream),
 	)
 	for _, register := range services {
-		register(registrar{s.grpc})
+		register(s.grpc)
 	}
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
@@ -132,28 +135,17 @@ func (s *Server) Stop(ctx context.Context) {
 	}
 }
 
-// registrar passes services on with one change: a unary message that can't be decoded is refused as such. gRPC itself
-// answers "internal" before any interceptor sees it.
-type registrar struct{ *grpc.Server }
-
-// RegisterService registers a service.
-func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
-	own := *desc
-	own.Methods = make([]grpc.MethodDesc, len(desc.Methods))
-	for i, m := range desc.Methods {
-		handler := m.Handler
-		m.Handler = func(srv any, ctx context.Context, dec func(any) error, in grpc.UnaryServerInterceptor) (any, error) {
-			var broken error
-			answer, err := handler(srv, ctx, func(v any) error {
-				broken = dec(v)
-				return broken
-			}, in)
-			if broken != nil {
-				return nil, toStatus(malformed(broken.Error()), nil)
-			}
-			return answer, err
+// admitting lets those in who show no certificate, so that they are told why they are refused (and may ask for the node's
+// health): the gate lets them do nothing else. A certificate that is shown must be right.
+func admitting(c *tls.Config) *tls.Config {
+	c = c.Clone()
+	verify := c.VerifyConnection
+	c.ClientAuth = tls.VerifyClientCertIfGiven
+	c.VerifyConnection = func(s tls.ConnectionState) error {
+		if len(s.PeerCertificates) == 0 || verify == nil {
+			return nil
 		}
-		own.Methods[i] = m
+		return verify(s)
 	}
-	r.Server.RegisterService(&own, impl)
+	return c
 }
