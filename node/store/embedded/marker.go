@@ -85,7 +85,12 @@ func newestMarker(snaps raft.SnapshotStore) (*marker, uint64, error) {
 
 // mark makes segments and tables durable. Nothing is being applied meanwhile: raft calls it between logs.
 func (s *Store) mark() (mk *marker, err error) {
-	err = s.onWriter(func() error {
+	err = s.onWriter(func() (err error) {
+		defer func() {
+			if err != nil { // after a failed fsync nobody knows what is on the disk
+				s.fail(err)
+			}
+		}()
 		m := s.m
 		m.mu.Lock()
 		mk = &marker{Applied: m.applied, Own: m.own.id.String(), Stamp: m.own.stamp}

@@ -17,7 +17,7 @@ import (
 
 // sealedTail is raft-wal's store of its own state, with one thing mended: a process that dies after a segment was sealed
 // and before the next was begun leaves a sealed tail, to which raft-wal 0.4.2 refuses every append for ever. Load
-// finishes that rotation.
+// finishes that rotation. A seal that was torn is cut off, for raft-wal takes the segment for sealed then, too.
 type sealedTail struct {
 	metadb.BoltMetaDB
 	clock clock.Clock
@@ -33,12 +33,22 @@ func (s *sealedTail) Load(dir string) (types.PersistentState, error) {
 	if !tail.SealTime.IsZero() {
 		return state, nil
 	}
-	seal, entries, err := readSeal(filepath.Join(dir, segment.FileName(*tail)))
-	if err != nil || seal == 0 || entries == 0 {
+	f, err := os.OpenFile(filepath.Join(dir, segment.FileName(*tail)), os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return state, nil // raft-wal makes it
+	}
+	if err != nil {
+		return state, err
+	}
+	seal, err := readSeal(f)
+	if err == nil && seal.torn {
+		err = cutTail(f, seal.good)
+	}
+	if err := errors.Join(err, f.Close()); err != nil || seal.index == 0 || seal.torn {
 		return state, err
 	}
 	now := s.clock.Now()
-	tail.SealTime, tail.IndexStart, tail.MaxIndex = now, seal, tail.BaseIndex+entries-1
+	tail.SealTime, tail.IndexStart, tail.MaxIndex = now, uint64(seal.index), tail.BaseIndex+seal.entries-1
 	next := types.SegmentInfo{
 		ID: state.NextSegmentID, BaseIndex: tail.MaxIndex + 1, MinIndex: tail.MaxIndex + 1,
 		Codec: tail.Codec, CreateTime: now, SizeLimit: tail.SizeLimit,
@@ -48,64 +58,64 @@ func (s *sealedTail) Load(dir string) (types.PersistentState, error) {
 	return state, s.CommitState(state)
 }
 
-// readSeal walks a segment's frames: where its index array begins and how many entries it has, zeros where the segment
-// is not sealed, or its seal is torn and raft-wal will cut it off.
-func readSeal(name string) (indexStart, entries uint64, err error) {
-	f, err := os.Open(filepath.Clean(name))
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, 0, nil
-	}
-	if err != nil {
-		return 0, 0, err
-	}
-	defer func() { _ = f.Close() }() // only read
+// seal is what the frames of a segment say of its end.
+type seal struct {
+	index   int64  // where the index array begins; 0 where there is none
+	entries uint64 // in the segment
+	torn    bool   // there is an index, and its commit is not whole: nobody was told of it
+	good    int64  // end of the last commit before the index
+}
+
+// readSeal walks the frames of a segment.
+func readSeal(f *os.File) (seal, error) {
 	const header, frame = 32, 8
 	var (
-		at        int64 = header
+		s         = seal{good: header}
+		at        = int64(header)
 		crcStart  int64
 		committed bool
 		h         [frame]byte
 	)
 	for {
-		if _, err := f.ReadAt(h[:], at); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		if _, err := f.ReadAt(h[:], at); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			return 0, 0, err
+			return s, err
 		}
 		n := int64(binary.LittleEndian.Uint32(h[4:]))
-		step := frame + (n+frame-1)/frame*frame
 		switch h[0] {
 		case segment.FrameEntry:
-			if indexStart != 0 {
-				return 0, 0, nil // an index that was never committed, written over
-			}
-			entries++
-			committed = false
+			s.entries++
 		case segment.FrameIndex:
-			indexStart = uint64(at) + frame
-			committed = false
+			s.index = at + frame
 		case segment.FrameCommit:
-			sum, err := checksum(f, crcStart, at-crcStart)
-			if err != nil {
-				return 0, 0, err
+			if s.index != 0 { // the commit of the seal: nothing follows it
+				sum, err := checksum(f, crcStart, at-crcStart)
+				if err != nil {
+					return s, err
+				}
+				committed = sum == uint32(n)
+			} else {
+				s.good, crcStart = at+frame, at+frame
 			}
-			if sum != uint32(n) {
-				return 0, 0, nil
-			}
-			committed, crcStart = true, at+frame
-			step = frame
-		default:
-			if indexStart != 0 && committed {
-				return indexStart, entries, nil
-			}
-			return 0, 0, nil
+			n = 0
 		}
-		at += step
+		if h[0] < segment.FrameEntry || h[0] > segment.FrameCommit || s.index != 0 && h[0] == segment.FrameCommit {
+			break
+		}
+		at += frame + (n+frame-1)/frame*frame
 	}
-	if indexStart != 0 && committed {
-		return indexStart, entries, nil
+	s.torn = s.index != 0 && !committed
+	return s, nil
+}
+
+// cutTail zeroes a file behind a position.
+func cutTail(f *os.File, at int64) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
 	}
-	return 0, 0, nil
+	return errors.Join(f.Truncate(at), f.Truncate(info.Size()), f.Sync())
 }
 
 func checksum(r io.ReaderAt, at, n int64) (uint32, error) {

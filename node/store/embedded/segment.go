@@ -112,6 +112,7 @@ type files struct {
 
 	mu       sync.RWMutex // segments; held for writing while a payload is being erased
 	segments []*segmentFile
+	broken   []brokenSegment
 
 	hashes, ends file
 	dirty        bool
@@ -151,22 +152,11 @@ func openFiles(d disk, dir string, id journal.ID, limit int64) (*files, error) {
 		}
 		s := &segmentFile{f: f, name: name}
 		if err := s.readHeader(id); err != nil {
-			if !errors.Is(err, errTorn) {
-				var first int64
-				if _, scan := fmt.Sscanf(name, "%d.seg", &first); scan != nil {
-					first = -1
-				}
-				_ = fs.close() // the damage is what to tell
-				return nil, damagedSegment{first, err}
+			// Begun when the machine stopped, it holds nothing that is not in the raft log; truncate judges that.
+			if _, scan := fmt.Sscanf(name, "%d.seg", &s.first); scan != nil {
+				return nil, errors.Join(err, scan, f.Close(), fs.close())
 			}
-			// A segment that was begun when the machine stopped holds nothing that is not in the raft log.
-			err := f.Close()
-			if !readOnly {
-				err = errors.Join(err, d.Remove(filepath.Join(dir, name)))
-			}
-			if err != nil {
-				return nil, errors.Join(err, fs.close())
-			}
+			fs.broken = append(fs.broken, brokenSegment{s, err})
 			continue
 		}
 		fs.segments = append(fs.segments, s)
@@ -175,7 +165,11 @@ func openFiles(d disk, dir string, id journal.ID, limit int64) (*files, error) {
 	return fs, nil
 }
 
-var errTorn = errors.New("segment header was never finished")
+// brokenSegment has a header that can't be read; first is from its name.
+type brokenSegment struct {
+	*segmentFile
+	err error
+}
 
 func (s *segmentFile) header(id journal.ID) []byte {
 	b := append(make([]byte, 0, segmentHeader), segmentMagic...)
@@ -190,13 +184,7 @@ func (s *segmentFile) header(id journal.ID) []byte {
 func (s *segmentFile) readHeader(id journal.ID) error {
 	b := make([]byte, segmentHeader)
 	if _, err := s.f.ReadAt(b, 0); err != nil {
-		if errors.Is(err, io.EOF) {
-			return errTorn
-		}
-		return err
-	}
-	if allZero(b) {
-		return errTorn
+		return fault.New(fault.Corrupt, "journal %s: segment header of %s: %w", id, s.name, err)
 	}
 	if crc32.Checksum(b[:segmentHeader-4], castagnoli) != binary.BigEndian.Uint32(b[segmentHeader-4:]) || string(b[:8]) != segmentMagic {
 		return fault.New(fault.Corrupt, "journal %s: segment header of %s is damaged", id, s.name)
@@ -209,15 +197,6 @@ func (s *segmentFile) readHeader(id journal.ID) error {
 	}
 	s.first, s.base = binary.BigEndian.Uint64(b[28:]), int64(binary.BigEndian.Uint64(b[36:]))
 	return nil
-}
-
-func allZero(b []byte) bool {
-	for _, x := range b {
-		if x != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // append writes a run of records at a position; hashes and ends go with it.
@@ -288,6 +267,16 @@ func (fs *files) sync() error {
 func (fs *files) truncate(at position) error {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	for _, x := range fs.broken {
+		if x.first < at.size {
+			return x.err
+		}
+		if err := errors.Join(x.f.Close(), fs.disk.Remove(filepath.Join(fs.dir, x.name))); err != nil {
+			return err
+		}
+		fs.dirDirty = true
+	}
+	fs.broken = nil
 	for n := len(fs.segments); n > 0 && fs.segments[n-1].base >= at.bytes; n = len(fs.segments) {
 		s := fs.segments[n-1]
 		if err := errors.Join(s.f.Close(), fs.disk.Remove(filepath.Join(fs.dir, s.name))); err != nil {
@@ -311,7 +300,10 @@ func (fs *files) close() error {
 	for _, s := range fs.segments {
 		errs = append(errs, s.f.Close())
 	}
-	fs.segments = nil
+	for _, x := range fs.broken {
+		errs = append(errs, x.f.Close())
+	}
+	fs.segments, fs.broken = nil, nil
 	for _, f := range []file{fs.hashes, fs.ends} {
 		if f != nil {
 			errs = append(errs, f.Close())

@@ -173,7 +173,7 @@ func (v *verifier) run(ctx context.Context) error {
 	}
 	if err := v.s.load(); err != nil {
 		if fault.Is(err, fault.Corrupt) || fault.Is(err, fault.Unsupported) || errors.Is(err, os.ErrNotExist) {
-			v.segmentHeaders(err)
+			r.find(Finding{Entry: -1, Where: v.dir, What: err.Error()})
 			return nil
 		}
 		return err
@@ -198,17 +198,6 @@ func (v *verifier) run(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// segmentHeaders names the journal whose files could not be opened.
-func (v *verifier) segmentHeaders(err error) {
-	for _, l := range v.s.m.order {
-		if l.files == nil {
-			v.report.find(Finding{Journal: l.id, Entry: damagedFirst(err), Where: "segments", What: err.Error()})
-			return
-		}
-	}
-	v.report.find(Finding{Entry: -1, Where: v.dir, What: err.Error()})
 }
 
 func (c *conn) text(sql string) (out string, err error) {

@@ -25,23 +25,6 @@ import (
 	"duban.internal/node/journal"
 )
 
-// damagedSegment says which segment's header is damaged.
-type damagedSegment struct {
-	first int64
-	error
-}
-
-func (d damagedSegment) Unwrap() error { return d.error }
-
-// damagedFirst is the number of the first entry of the segment that err is about, by its name; -1 for none.
-func damagedFirst(err error) int64 {
-	var d damagedSegment
-	if errors.As(err, &d) {
-		return d.first
-	}
-	return -1
-}
-
 // journal checks every byte of a journal's files against the entries, and the entries against each other.
 func (v *verifier) journal(ctx context.Context, l *log, mk *marker) error {
 	r := JournalReport{ID: l.id, Own: l == v.s.m.own, Size: l.at.size, Folded: l.folded, Bytes: l.at.bytes, Stopped: l.stopped}
@@ -49,6 +32,11 @@ func (v *verifier) journal(ctx context.Context, l *log, mk *marker) error {
 		v: v, l: l, r: &r, marked: mk.position(l.id).size, root: mk.root(l.id),
 		hashes: bufio.NewReaderSize(io.NewSectionReader(l.files.hashes, 0, 1<<62), 1<<20),
 		ends:   bufio.NewReaderSize(io.NewSectionReader(l.files.ends, 0, 1<<62), 1<<20),
+	}
+	for _, x := range l.files.broken {
+		if x.first < l.at.size {
+			c.find(x.first, x.name, "%v", x.err)
+		}
 	}
 	for n := uint64(0); n < l.at.size; n++ {
 		if n%1024 == 0 {
