@@ -26,9 +26,10 @@ func imports() *cobra.Command {
 		Use: "import", Short: "Import history from CSV or JSON lines", Args: cobra.NoArgs,
 		Long: `Import history from CSV or JSON lines, plain or gzipped, through a mapping file (configs/import has one; its form is
 explained in cmd/duban/bulk). Every row ends as taken, already there or refused. An import may be interrupted or killed
-and run again: nothing is recorded twice, and what was left half done is completed. Imported cases open no levels.`,
+and run again: nothing is recorded twice, and what was left half done is completed. Only the operator of a node brings
+history, and imported cases open no levels.`,
 		Example: "  duban import --mapping configs/import/chicago.yaml --input cases.csv.gz --refused refused.csv \\\n" +
-			"      --node 127.0.0.1:7443 --identity keys/clients/agency-sanitation",
+			"      --node 127.0.0.1:7443 --identity keys/clients/operator-990100",
 	}, func(t *talk, _ []string) error {
 		m, err := bulk.LoadMapping(t.text("mapping"))
 		if err != nil {
