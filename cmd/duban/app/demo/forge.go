@@ -237,7 +237,7 @@ func (d *demo) judgeForgery(ctx context.Context, _ story) (Outcome, error) {
 	if err != nil {
 		return o, err
 	}
-	verify := app.Verify(ctx, app.VerifyOptions{Dir: d.changed()})
+	verify := app.Verify(ctx, app.VerifyOptions{Dir: d.changed(), Topology: filepath.Join(d.fleet.KeyDir(), "topology.yaml")})
 	named := verify != nil && strings.Contains(verify.Error(), fmt.Sprintf("entry %d", number))
 	if refused == "" {
 		o.problem("%s refuses nothing", d.say.place(street.Parent))

@@ -2,6 +2,7 @@ package killtest
 
 import (
 	"fmt"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,7 +21,7 @@ func check(t *testing.T, f *fleet.Fleet, answers []answer) {
 	t.Helper()
 	journals := map[jurisdiction.Code][]journal.Entry{}
 	for _, code := range f.Codes() {
-		require.NoError(t, app.Verify(t.Context(), app.VerifyOptions{Dir: f.DataDir(code)}), "verify %s", code)
+		require.NoError(t, app.Verify(t.Context(), app.VerifyOptions{Dir: f.DataDir(code), Topology: filepath.Join(f.KeyDir(), "topology.yaml")}), "verify %s", code)
 		entries, err := app.ReadJournal(t.Context(), f.DataDir(code))
 		require.NoError(t, err)
 		journals[code] = entries
