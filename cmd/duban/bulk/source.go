@@ -40,8 +40,7 @@ func (m *Mapping) Open(path string) (*Source, error) {
 		s.size = info.Size()
 	}
 	if err := s.begin(); err != nil {
-		f.Close()
-		return nil, fault.New(fault.Invalid, "input %s: %w", path, err)
+		return nil, errors.Join(fault.New(fault.Invalid, "input %s: %w", path, err), f.Close())
 	}
 	return s, nil
 }
