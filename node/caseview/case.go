@@ -45,13 +45,14 @@ func New(s Reader, r Registry, tree *jurisdiction.Tree) *View {
 	return &View{store: s, registry: r, tree: tree}
 }
 
-// State is what the gate must know of a case; nil where the journal has none by that id.
-func (v *View) State(ctx context.Context, id journal.ID, caseID string) (*casefile.State, error) {
-	p, _, err := v.progress(ctx, id, caseID)
+// State is what the gate must know of a case, nil where the journal has none by that id, and how many entries the case has:
+// the version of its stream.
+func (v *View) State(ctx context.Context, id journal.ID, caseID string) (st *casefile.State, version uint64, err error) {
+	p, row, err := v.progress(ctx, id, caseID)
 	if err != nil || p == nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return p.state(caseID), nil
+	return p.state(caseID), uint64(row[1].(int64)), nil
 }
 
 func (v *View) progress(ctx context.Context, id journal.ID, caseID string) (*progress, store.Row, error) {

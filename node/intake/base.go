@@ -157,8 +157,13 @@ func (in *Intake) register(ctx context.Context, b *base) (*dubanv1.Receipt, erro
 	if n := len(b.key); ok && proto.Unmarshal(row[n+1].([]byte), b.had) == nil && proto.Equal(b.had, b.now) {
 		return in.standing(ctx, uint64(row[n].(int64)))
 	}
-	b.decide = func(context.Context, uint64, time.Time) (int64, error) { return 0, nil }
-	return in.do(ctx, &b.command)
+	b.decide = func(ctx context.Context, _ *look, _ time.Time) (decision, error) {
+		version, err := in.Store.Version(ctx, b.stream)
+		return decision{version: version}, err
+	}
+	receipt, err := in.do(ctx, &b.command)
+	in.known.forget()
+	return receipt, err
 }
 
 // standing is the receipt of what is on record already.

@@ -42,18 +42,17 @@ func (in *Intake) OpenCase(ctx context.Context, caller identity.Identity, req *d
 func (in *Intake) opening(caller identity.Identity, m *dubanv1.CaseOpened, occurred int64) *command {
 	return &command{
 		caller: caller, stream: stream(m.GetCaseId()), field: "case", kind: dubanv1.EntryKind_ENTRY_KIND_CASE_OPENED, record: m,
-		decide: func(ctx context.Context, version uint64, now time.Time) (int64, error) {
+		decide: func(ctx context.Context, l *look, now time.Time) (decision, error) {
 			if err := mayWrite(caller, m.GetAgency(), "case.agency", m.GetImported()); err != nil {
-				return 0, err
+				return decision{}, err
 			}
-			p, _, err := in.Registry.Present(ctx)
+			p, err := l.profile(ctx)
 			if err != nil {
-				return 0, err
+				return decision{}, err
 			}
-			var failed error
-			f, err := in.facts(ctx, caller, m.GetAgency(), &failed)
+			f, err := l.facts(ctx, caller, m.GetAgency())
 			if err != nil {
-				return 0, err
+				return decision{}, err
 			}
 			at := occurred
 			if at == 0 {
@@ -61,20 +60,21 @@ func (in *Intake) opening(caller identity.Identity, m *dubanv1.CaseOpened, occur
 			}
 			bad := casefile.CheckOpen(p, m, at, f, now)
 			if err := in.checkDivision(ctx, m.GetDivision(), &bad); err != nil {
-				return 0, err
+				return decision{}, err
 			}
-			if failed != nil {
-				return 0, failed
+			if err := l.settled(bad, "the case can't be opened"); err != nil {
+				return decision{}, err
 			}
-			if err := bad.Err(fault.Invalid, "the case can't be opened"); err != nil {
-				return 0, err
+			version, err := in.Store.Version(ctx, stream(m.GetCaseId()))
+			if err != nil {
+				return decision{}, fmt.Errorf("case %s: %w", m.GetCaseId(), err)
 			}
 			if version > 0 {
-				return 0, fault.Refuse(fault.Exists, "there is such a case", fault.Field{
+				return decision{}, fault.Refuse(fault.Exists, "there is such a case", fault.Field{
 					Field: "case.case_id", Description: fmt.Sprintf("%s is another case of this node: expected an id that is new here", m.GetCaseId()),
 				})
 			}
-			return at, nil
+			return decision{occurredAt: at}, nil
 		},
 	}
 }
@@ -216,36 +216,32 @@ func (in *Intake) about(caller identity.Identity, m about, field string, kind du
 ) *command {
 	return &command{
 		caller: caller, stream: stream(m.GetCaseId()), field: field, kind: kind, record: m,
-		decide: func(ctx context.Context, _ uint64, now time.Time) (int64, error) {
-			st, err := in.Cases.State(ctx, in.own, m.GetCaseId())
+		decide: func(ctx context.Context, l *look, now time.Time) (decision, error) {
+			st, version, err := in.Cases.State(ctx, in.own, m.GetCaseId())
 			if err != nil {
-				return 0, fmt.Errorf("case %s: %w", m.GetCaseId(), err)
+				return decision{}, fmt.Errorf("case %s: %w", m.GetCaseId(), err)
 			}
 			if st == nil {
-				return 0, fault.Refuse(fault.NotFound, "there is no such case", fault.Field{
+				return decision{}, fault.Refuse(fault.NotFound, "there is no such case", fault.Field{
 					Field: field + ".case_id", Description: fmt.Sprintf("%.80q: expected the id of a case of this node", m.GetCaseId()),
 				})
 			}
 			if err := mayWrite(caller, st.Agency, field+".case_id", st.Imported); err != nil {
-				return 0, err
+				return decision{}, err
 			}
-			p, _, err := in.Registry.Present(ctx)
+			p, err := l.profile(ctx)
 			if err != nil {
-				return 0, err
+				return decision{}, err
 			}
-			var failed error
-			f, err := in.facts(ctx, caller, st.Agency, &failed)
+			f, err := l.facts(ctx, caller, st.Agency)
 			if err != nil {
-				return 0, err
+				return decision{}, err
 			}
 			bad, err := check(ctx, &subject{profile: p, state: st, facts: f, now: now})
-			if err == nil {
-				err = failed
-			}
 			if err != nil {
-				return 0, err
+				return decision{}, err
 			}
-			return 0, bad.Err(fault.Invalid, "the record can't be taken")
+			return decision{version: version}, l.settled(bad, "the record can't be taken")
 		},
 	}
 }
@@ -253,9 +249,10 @@ func (in *Intake) about(caller identity.Identity, m about, field string, kind du
 // at says when it happened, as stated; 0 for when it is recorded.
 func (c *command) at(occurred int64) *command {
 	decide := c.decide
-	c.decide = func(ctx context.Context, version uint64, now time.Time) (int64, error) {
-		_, err := decide(ctx, version, now)
-		return occurred, err
+	c.decide = func(ctx context.Context, l *look, now time.Time) (decision, error) {
+		d, err := decide(ctx, l, now)
+		d.occurredAt = occurred
+		return d, err
 	}
 	return c
 }

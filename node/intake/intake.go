@@ -13,7 +13,6 @@ package intake
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -61,7 +60,8 @@ type Registry interface {
 
 // Cases is what intake asks of the case view.
 type Cases interface {
-	State(ctx context.Context, id journal.ID, caseID string) (*casefile.State, error)
+	// State is how a case stands, nil where there is none, and how many entries it has.
+	State(ctx context.Context, id journal.ID, caseID string) (st *casefile.State, version uint64, err error)
 	Record(ctx context.Context, id journal.ID, caseID string, number uint64) (proto.Message, error)
 }
 
@@ -86,7 +86,8 @@ type Config struct {
 // Intake takes commands. It is safe for concurrent use.
 type Intake struct {
 	Config
-	own journal.ID
+	own   journal.ID
+	known *known
 }
 
 // New makes an Intake (fault.Invalid where something is missing).
@@ -112,7 +113,7 @@ func New(c Config) (*Intake, error) {
 	if c.Window == 0 {
 		c.Window = DefaultWindow
 	}
-	return &Intake{Config: c, own: c.Store.Own()}, nil
+	return &Intake{Config: c, own: c.Store.Own(), known: newKnown()}, nil
 }
 
 // command is what one caller wants recorded.
@@ -125,8 +126,14 @@ type command struct {
 	key     string        // idempotency; "" for none
 	request [sha256.Size]byte
 	natural string // "" for none
-	// decide says what keeps the record out, on the state as it is now, and when it happened, as stated (0 for now).
-	decide func(ctx context.Context, version uint64, now time.Time) (occurredAt int64, err error)
+	// decide says what keeps the record out, on the state as it is now.
+	decide func(ctx context.Context, l *look, now time.Time) (decision, error)
+}
+
+// decision is on which version of the stream a record may be added, and when it happened, as stated (0 for now).
+type decision struct {
+	version    uint64
+	occurredAt int64
 }
 
 // do decides a command until it is committed or refused. Kinds of errors: those of decide, fault.Exists for a request id
@@ -144,15 +151,19 @@ func (in *Intake) do(ctx context.Context, c *command) (*dubanv1.Receipt, error) 
 	p := store.Proposal{Stream: c.stream, Kind: uint32(c.kind), Actor: c.caller.Actor(), Payload: payload}
 	p.Seal()
 	for attempt := 1; ; attempt++ {
-		version, err := in.Store.Version(ctx, c.stream)
+		l := look{in: in}
+		d, err := c.decide(ctx, &l, in.Clock.Now())
 		if err != nil {
-			return nil, fmt.Errorf("version of %s: %w", c.stream, err)
+			receipt, err := in.before(ctx, c, err)
+			if err == nil || !refused(err) || !l.remembered || attempt == attempts {
+				return receipt, err
+			}
+			in.known.forget() // perhaps the base information has changed
+			continue
 		}
-		if p.OccurredAt, err = c.decide(ctx, version, in.Clock.Now()); err != nil {
-			return in.before(ctx, c, err)
-		}
+		p.OccurredAt = d.occurredAt
 		results, errs := in.Store.Append(ctx, store.Command{
-			Expect: []store.Expect{{Stream: c.stream, Version: version}}, Entries: []store.Proposal{p},
+			Expect: append(l.expect, store.Expect{Stream: c.stream, Version: d.version}), Entries: []store.Proposal{p},
 			Client: c.client(), Key: c.key, Request: c.request, Natural: c.natural,
 		})
 		switch err := errs[0]; {
@@ -163,6 +174,7 @@ func (in *Intake) do(ctx context.Context, c *command) (*dubanv1.Receipt, error) 
 		case attempt == attempts:
 			return nil, fault.New(fault.Unavailable, "%s is written by too many at once: try again: %w", c.stream, err)
 		}
+		in.known.forget() // which of the streams moved on is not known
 	}
 }
 
@@ -265,34 +277,6 @@ func digest(method string, request proto.Message) (sum [sha256.Size]byte, err er
 		return sum, fmt.Errorf("encode: %w", err)
 	}
 	return sha256.Sum256(b), nil
-}
-
-// facts are what the gate needs beside the case. Failures to look them up are gathered in *failed.
-func (in *Intake) facts(ctx context.Context, caller identity.Identity, agency string, failed *error) (casefile.Facts, error) {
-	a, ok, err := in.Registry.Agency(ctx, in.own, agency)
-	if err != nil {
-		return casefile.Facts{}, fmt.Errorf("agency: %w", err)
-	}
-	if !ok {
-		a = nil
-	}
-	return casefile.Facts{
-		Agency: a, Ahead: in.Ahead, History: caller.Kind == identity.Operator,
-		Officer: func(id string) *dubanv1.Officer {
-			o, ok, err := in.Registry.Officer(ctx, in.own, id)
-			if err != nil {
-				*failed = errors.Join(*failed, err)
-			}
-			if !ok {
-				return nil
-			}
-			return o
-		},
-		Uploaded: func(sha []byte) bool {
-			_, ok := in.Files.Has(sha)
-			return ok
-		},
-	}, nil
 }
 
 // mayWrite keeps callers to their own: agencies to their cases, operators to imported history.

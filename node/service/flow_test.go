@@ -154,8 +154,9 @@ func TestCorrection(t *testing.T) {
 	var kept dubanv1.StageRecorded
 	require.NoError(t, proto.Unmarshal(entries[0].Payload, &kept))
 	require.True(t, proto.Equal(w.filing("c-1"), &kept), "the entry is what it was")
-	state, err := w.cases.State(ctx, w.store.Own(), "c-1")
+	state, version, err := w.cases.State(ctx, w.store.Own(), "c-1")
 	require.NoError(t, err)
+	require.EqualValues(t, 8, version)
 	require.Equal(t, earlier, state.Stages[0].CompletedAt, "what follows is judged by the correction")
 }
 
