@@ -114,10 +114,13 @@ func plain(t profile.Trigger) bool { return t.On == "stage" && t.When == "" && l
 
 // measure goes over a journal's stages, case by case.
 func measure(ctx context.Context, q store.Queryer, info store.Info, spans []span) error {
-	rows, err := q.QueryContext(ctx, `SELECT e.case_id, e.stage, e.completed_us, c.procedure
-		FROM case_entry e JOIN case_row c ON c.journal = e.journal AND c.case_id = e.case_id
-		WHERE e.journal = $1 AND e.kind = $2 ORDER BY e.case_id, e.number`,
-		info.Ordinal, int64(dubanv1.EntryKind_ENTRY_KIND_STAGE_RECORDED))
+	text := `SELECT case_id, stage, completed_us, '' FROM case_entry WHERE journal = $1 AND kind = $2 ORDER BY case_id, number`
+	if slices.ContainsFunc(spans, func(s span) bool { return s.procedures != nil }) {
+		text = `SELECT e.case_id, e.stage, e.completed_us, c.procedure
+			FROM case_entry e JOIN case_row c ON c.journal = e.journal AND c.case_id = e.case_id
+			WHERE e.journal = $1 AND e.kind = $2 ORDER BY e.case_id, e.number`
+	}
+	rows, err := q.QueryContext(ctx, text, info.Ordinal, int64(dubanv1.EntryKind_ENTRY_KIND_STAGE_RECORDED))
 	if err != nil {
 		return err
 	}
