@@ -304,27 +304,30 @@ func (v *View) Uses(ctx context.Context, sha256 []byte) (agencies []string, err 
 	err = v.store.View(ctx, func(q store.Queryer) error {
 		agencies = agencies[:0]
 		for _, info := range v.store.Journals() {
-			rows, err := q.QueryContext(ctx, `SELECT DISTINCT agency FROM attachment_use WHERE journal = $1 AND sha256 = $2`,
-				info.Ordinal, sha256)
+			some, err := users(ctx, q, info, sha256)
 			if err != nil {
 				return err
 			}
-			for rows.Next() {
-				var a string
-				if err := rows.Scan(&a); err != nil {
-					rows.Close()
-					return err
-				}
-				agencies = append(agencies, a)
-			}
-			if err := rows.Close(); err != nil {
-				return err
-			}
-			if err := rows.Err(); err != nil {
-				return err
-			}
+			agencies = append(agencies, some...)
 		}
 		return nil
 	})
 	return agencies, err
+}
+
+func users(ctx context.Context, q store.Queryer, info store.Info, sha256 []byte) (agencies []string, err error) {
+	rows, err := q.QueryContext(ctx, `SELECT DISTINCT agency FROM attachment_use WHERE journal = $1 AND sha256 = $2`,
+		info.Ordinal, sha256)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var a string
+		if err := rows.Scan(&a); err != nil {
+			return nil, err
+		}
+		agencies = append(agencies, a)
+	}
+	return agencies, rows.Err()
 }

@@ -33,7 +33,7 @@ type Registry struct {
 	mu        sync.Mutex
 	profiles  map[string]*profile.Profile  // by address
 	calendars map[string]*workday.Calendar // by address
-	adoptions map[adoptionKey][]adoption
+	adoptions map[adoptionKey]adopted
 }
 
 type adoptionKey struct {
@@ -41,17 +41,33 @@ type adoptionKey struct {
 	kind    int64
 }
 
-// adoption is where something was adopted; lists of them ascend by number.
+// adoption is where something was adopted.
 type adoption struct {
 	number int64
 	hash   string
+}
+
+// adopted are the adoptions of a kind in a journal, ascending: all of those below entry upTo, and perhaps later ones.
+type adopted struct {
+	list []adoption
+	upTo uint64
+}
+
+// before is the last adoption before an entry.
+func (a adopted) before(number uint64) (adoption, bool) {
+	for i := len(a.list) - 1; i >= 0; i-- {
+		if uint64(a.list[i].number) < number {
+			return a.list[i], true
+		}
+	}
+	return adoption{}, false
 }
 
 // New makes a registry over a store whose engine folds Fold.
 func New(s Reader) *Registry {
 	return &Registry{
 		store: s, profiles: make(map[string]*profile.Profile), calendars: make(map[string]*workday.Calendar),
-		adoptions: make(map[adoptionKey][]adoption),
+		adoptions: make(map[adoptionKey]adopted),
 	}
 }
 
@@ -138,40 +154,38 @@ func compiled[T any](ctx context.Context, r *Registry, cache map[string]*T, id j
 	return v, nil
 }
 
-// inForce finds the last adoption before an entry.
+// inForce finds the last adoption before an entry. What is known of folded entries doesn't change, so that only the present
+// has to be looked up.
 func (r *Registry) inForce(ctx context.Context, id journal.ID, kind dubanv1.EntryKind, number uint64) (adoption, error) {
-	none := func() error {
-		return fault.New(fault.Precondition, "journal %s had adopted no %s before entry %d", id, what(kind), number)
-	}
-	row, ok, err := r.store.Get(ctx, id, Adopted, int64(kind))
-	if err != nil {
-		return adoption{}, fmt.Errorf("read adopted %s: %w", what(kind), err)
-	}
+	info, ok := r.store.Journal(id)
 	if !ok {
-		return adoption{}, none()
-	}
-	last := adoption{number: row[1].(int64), hash: string(row[2].([]byte))}
-	if number > uint64(last.number) {
-		return last, nil
+		return adoption{}, fault.New(fault.NotFound, "this node holds no journal %s", id)
 	}
 	key := adoptionKey{id, int64(kind)}
 	r.mu.Lock()
-	list := r.adoptions[key]
+	had := r.adoptions[key]
 	r.mu.Unlock()
-	if len(list) == 0 || list[len(list)-1].number < last.number {
-		if list, err = r.load(ctx, id, kind); err != nil {
-			return adoption{}, err
+	if number > had.upTo {
+		row, ok, err := r.store.Get(ctx, id, Adopted, int64(kind))
+		if err != nil {
+			return adoption{}, fmt.Errorf("read adopted %s: %w", what(kind), err)
 		}
+		if n := len(had.list); ok && (n == 0 || had.list[n-1].number < row[1].(int64)) {
+			if had.list, err = r.load(ctx, info, kind); err != nil {
+				return adoption{}, err
+			}
+		}
+		had.upTo = info.Folded
 		r.mu.Lock()
-		r.adoptions[key] = list
+		if r.adoptions[key].upTo <= had.upTo {
+			r.adoptions[key] = had
+		}
 		r.mu.Unlock()
 	}
-	for i := len(list) - 1; i >= 0; i-- {
-		if uint64(list[i].number) < number {
-			return list[i], nil
-		}
+	if a, ok := had.before(number); ok {
+		return a, nil
 	}
-	return adoption{}, none()
+	return adoption{}, fault.New(fault.Precondition, "journal %s had adopted no %s before entry %d", id, what(kind), number)
 }
 
 func what(kind dubanv1.EntryKind) string {
@@ -181,11 +195,7 @@ func what(kind dubanv1.EntryKind) string {
 	return "calendar"
 }
 
-func (r *Registry) load(ctx context.Context, id journal.ID, kind dubanv1.EntryKind) ([]adoption, error) {
-	info, ok := r.store.Journal(id)
-	if !ok {
-		return nil, fault.New(fault.NotFound, "this node holds no journal %s", id)
-	}
+func (r *Registry) load(ctx context.Context, info store.Info, kind dubanv1.EntryKind) ([]adoption, error) {
 	var list []adoption
 	err := r.store.View(ctx, func(q store.Queryer) error {
 		list = list[:0]
