@@ -9,6 +9,7 @@ import (
 
 	"duban.internal/escalation/alertview"
 	"duban.internal/federation/downlink"
+	"duban.internal/federation/topology"
 	"duban.internal/federation/uplink"
 	"duban.internal/node/clock"
 	"duban.internal/node/fault"
@@ -61,7 +62,8 @@ func (s statusService) GetStatus(ctx context.Context, _ *dubanv1.GetStatusReques
 	return out, nil
 }
 
-// journals tells of each journal held, the own one first; also of those expected from below that never came.
+// journals tells of each journal held, and of those expected from below that never came: the own one first, then down the
+// tree, each before what lies below it.
 func (n *Node) journals() ([]*dubanv1.JournalStatus, error) {
 	var below map[journal.ID]downlink.Status
 	if n.downlink != nil {
@@ -71,51 +73,53 @@ func (n *Node) journals() ([]*dubanv1.JournalStatus, error) {
 	if n.uplink != nil {
 		above = n.uplink.Status()
 	}
-	var out []*dubanv1.JournalStatus
-	held := map[journal.ID]bool{}
+	held := map[journal.ID]*dubanv1.JournalStatus{}
+	var strangers []*dubanv1.JournalStatus // held, and in the topology no more
 	for _, info := range n.store.Journals() {
-		held[info.ID] = true
-		j := &dubanv1.JournalStatus{Journal: info.ID[:], Own: info.Own, Size: info.Size, FoldStopped: info.Stopped}
-		hashes, err := n.store.Hashes(info.ID)
+		j, err := n.heldJournal(info)
 		if err != nil {
 			return nil, err
 		}
-		root, err := tlog.TreeHash(int64(info.Size), hashes)
-		if err != nil {
-			return nil, fault.New(fault.Corrupt, "journal %s: root of %d entries: %w", info.ID, info.Size, err)
-		}
-		j.Root = root[:]
 		if n.uplink != nil {
 			j.Acknowledged, j.Refused = above.Acknowledged[info.ID], above.Refused[info.ID]
 		}
-		n.fromBelow(j, below[info.ID])
-		n.named(j, info.ID)
-		out = append(out, j)
-	}
-	for _, m := range n.tree.All() {
-		if m.Code == n.self.Code || held[m.Journal] || !n.tree.Within(m.Code, n.self.Code) {
-			continue
+		held[info.ID] = j
+		if _, ok := n.tree.Journal(info.ID); !ok {
+			strangers = append(strangers, j)
 		}
-		j := &dubanv1.JournalStatus{Journal: m.Journal[:], Code: string(m.Code), Name: m.Name}
-		n.fromBelow(j, below[m.Journal])
+	}
+	var out []*dubanv1.JournalStatus
+	var down func(m topology.Node)
+	down = func(m topology.Node) {
+		j := held[m.Journal]
+		if j == nil {
+			j = &dubanv1.JournalStatus{Journal: m.Journal[:]}
+		}
+		j.Code, j.Name, j.Parent = string(m.Code), m.Name, string(m.Parent)
+		if s := below[m.Journal]; !j.Own {
+			j.CheckpointUs, j.HeardUs, j.SkewUs = s.Checkpoint, s.Heard, s.Skew
+			if s.Refused != "" {
+				j.Refused = s.Refused
+			}
+		}
 		out = append(out, j)
+		for _, child := range n.tree.Children(m.Code) {
+			down(child)
+		}
 	}
-	return out, nil
+	down(n.self)
+	return append(out, strangers...), nil
 }
 
-func (n *Node) fromBelow(j *dubanv1.JournalStatus, s downlink.Status) {
-	if j.Own {
-		return
+// heldJournal is what the store knows of a journal.
+func (n *Node) heldJournal(info store.Info) (*dubanv1.JournalStatus, error) {
+	hashes, err := n.store.Hashes(info.ID)
+	if err != nil {
+		return nil, err
 	}
-	j.CheckpointUs, j.HeardUs, j.SkewUs = s.Checkpoint, s.Heard, s.Skew
-	if s.Refused != "" {
-		j.Refused = s.Refused
+	root, err := tlog.TreeHash(int64(info.Size), hashes)
+	if err != nil {
+		return nil, fault.New(fault.Corrupt, "journal %s: root of %d entries: %w", info.ID, info.Size, err)
 	}
-}
-
-// named gives a journal's jurisdiction, as the tree of nodes has it.
-func (n *Node) named(j *dubanv1.JournalStatus, id journal.ID) {
-	if m, ok := n.tree.Journal(id); ok {
-		j.Code, j.Name = string(m.Code), m.Name
-	}
+	return &dubanv1.JournalStatus{Journal: info.ID[:], Own: info.Own, Size: info.Size, Root: root[:], FoldStopped: info.Stopped}, nil
 }

@@ -114,8 +114,14 @@ func run(t *testing.T, n *node, mapping, input string, streams int) (bulk.Summar
 	require.NoError(t, err)
 	r := bulk.Run{Mapping: m, Source: source, Refused: refused, Open: n.open, Streams: streams, Window: 2}
 	s, err := r.Do(t.Context())
-	require.NoError(t, refused.Close())
-	content, readErr := os.ReadFile(filepath.Join(dir, "refused.csv"))
+	require.NoError(t, refused.Close(s.Ended))
+	name := filepath.Join(dir, "refused.csv")
+	if !s.Ended {
+		_, statErr := os.Stat(name)
+		require.ErrorIs(t, statErr, os.ErrNotExist)
+		name += ".part"
+	}
+	content, readErr := os.ReadFile(name)
 	require.NoError(t, readErr)
 	return s, string(content), err
 }

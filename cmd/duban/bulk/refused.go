@@ -12,7 +12,8 @@ import (
 )
 
 // Refused takes refused rows as CSV: the row's own columns as they came, then its line and the reasons. The file is written
-// anew by each run and appears under its name once the run has ended.
+// anew by each run. It appears under its name once the whole input was answered; what a run that ended early has of it stays
+// under the name with .part behind.
 type Refused struct {
 	path string
 	file *os.File
@@ -45,8 +46,8 @@ func (r *Refused) write(row Row, wrong fault.List) error {
 	return r.csv.Write(append(slices.Clone(row.Values), strconv.Itoa(row.Line), strings.Join(reasons, "; ")))
 }
 
-// Close ends the file.
-func (r *Refused) Close() error {
+// Close ends the file; whole says that the input was read to its end.
+func (r *Refused) Close(whole bool) error {
 	if r.file == nil {
 		return nil
 	}
@@ -59,7 +60,7 @@ func (r *Refused) Close() error {
 		err = e
 	}
 	r.file = nil
-	if err != nil {
+	if err != nil || !whole {
 		return err
 	}
 	return os.Rename(r.path+".part", r.path)

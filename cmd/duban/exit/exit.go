@@ -100,6 +100,24 @@ func Code(err error) int {
 	return Failed
 }
 
+// kind is the fault's, or for what is none the meaning of its code.
+func kind(err error) string {
+	if _, ok := errors.AsType[*fault.Error](err); ok {
+		return fault.Of(err).String()
+	}
+	switch Code(err) {
+	case Usage:
+		return fault.Invalid.String()
+	case Unreachable:
+		return fault.Unavailable.String()
+	case Partly:
+		return "partly"
+	case Interrupted:
+		return "interrupted"
+	}
+	return fault.Internal.String()
+}
+
 // Tell writes an error: a sentence and a line for each field, or JSON.
 func Tell(w io.Writer, err error, json bool) {
 	fields := fault.Fields(err)
@@ -113,7 +131,7 @@ func Tell(w io.Writer, err error, json bool) {
 			Error  string  `json:"error"`
 			Kind   string  `json:"kind"`
 			Fields []field `json:"fields"`
-		}{Code(err), err.Error(), fault.Of(err).String(), []field{}}
+		}{Code(err), err.Error(), kind(err), []field{}}
 		for _, f := range fields {
 			out.Fields = append(out.Fields, field(f))
 		}

@@ -56,10 +56,12 @@ history, and imported cases open no levels.`,
 		begun := clock.System().Now()
 		summary, runErr := run.Do(t.cmd.Context())
 		progress.Done()
-		if err := refused.Close(); err != nil && runErr == nil {
+		if err := refused.Close(summary.Ended); err != nil && runErr == nil {
 			runErr = fmt.Errorf("refused rows: %w", err)
 		}
-		summary.RefusedFile = t.text("refused")
+		if summary.RefusedFile = t.text("refused"); summary.RefusedFile != "" && !summary.Ended {
+			summary.RefusedFile += ".part"
+		}
 		seconds := clock.System().Now().Sub(begun).Seconds()
 		if err := t.print(summary, func() error { return tellImport(t.cmd.OutOrStdout(), summary, seconds) }); err != nil {
 			return err
@@ -83,7 +85,7 @@ func ended(ctx context.Context, s bulk.Summary, err error) error {
 	case err != nil && fault.Of(err) == fault.Invalid:
 		return err
 	case err != nil:
-		return exit.Remote(err)
+		return exit.Remote(fmt.Errorf("the import ended early; run the same command again to go on: %w", err))
 	case s.Refused > 0:
 		return exit.With(exit.Partly, fmt.Errorf("%d rows were refused; see --refused FILE for the reasons", s.Refused))
 	}

@@ -3,6 +3,7 @@ package remote
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,8 +43,12 @@ func tellStatus(w io.Writer, s *dubanv1.GetStatusResponse) error {
 		fmt.Fprintf(w, "  parent    %s, %s\n", s.Parent, state)
 	}
 	fmt.Fprintln(w)
-	journals := show.NewTable("journal", "code", "name", ">entries", ">lag", "checkpoint", "heard", ">skew", "")
-	for _, j := range s.Journals {
+	journals := show.NewTable("tree", "name", "journal", ">entries", ">lag", "checkpoint", "heard", ">skew", "")
+	depth := map[string]int{}
+	for i, j := range s.Journals {
+		if i > 0 {
+			depth[j.Code] = depth[j.Parent] + 1
+		}
 		lag, heard, skew, trouble := "", "", "", j.Refused
 		if j.Own {
 			trouble = "own"
@@ -61,7 +66,7 @@ func tellStatus(w io.Writer, s *dubanv1.GetStatusResponse) error {
 			heard = (time.Duration(max(0, s.NowUs-j.HeardUs)) * time.Microsecond).Round(time.Second).String() + " ago"
 			skew = show.Skew(j.SkewUs)
 		}
-		journals.Row(journalID(j.Journal), j.Code, j.Name, j.Size, lag, show.Time(j.CheckpointUs), heard, skew, trouble)
+		journals.Row(strings.Repeat("· ", depth[j.Code])+j.Code, j.Name, journalID(j.Journal), j.Size, lag, show.Time(j.CheckpointUs), heard, skew, trouble)
 	}
 	if err := journals.Write(w); err != nil {
 		return err

@@ -258,7 +258,9 @@ type JournalStatus struct {
 	// Why it is refused; empty where it is not.
 	Refused string `protobuf:"bytes,11,opt,name=refused,proto3" json:"refused,omitempty"`
 	// Why its fold stopped; empty where it goes on.
-	FoldStopped   string `protobuf:"bytes,12,opt,name=fold_stopped,json=foldStopped,proto3" json:"fold_stopped,omitempty"`
+	FoldStopped string `protobuf:"bytes,12,opt,name=fold_stopped,json=foldStopped,proto3" json:"fold_stopped,omitempty"`
+	// Jurisdiction whose node this journal's node sends to; empty at the root.
+	Parent        string `protobuf:"bytes,13,opt,name=parent,proto3" json:"parent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -373,6 +375,13 @@ func (x *JournalStatus) GetRefused() string {
 func (x *JournalStatus) GetFoldStopped() string {
 	if x != nil {
 		return x.FoldStopped
+	}
+	return ""
+}
+
+func (x *JournalStatus) GetParent() string {
+	if x != nil {
+		return x.Parent
 	}
 	return ""
 }
@@ -618,7 +627,7 @@ const file_duban_v1_node_proto_rawDesc = "" +
 	"\bjournals\x18\f \x03(\v2\x17.duban.v1.JournalStatusR\bjournals\x12+\n" +
 	"\x05cases\x18\r \x01(\v2\x15.duban.v1.CaseFiguresR\x05cases\x12-\n" +
 	"\x06alerts\x18\x0e \x03(\v2\x15.duban.v1.AlertFigureR\x06alerts\x12\x16\n" +
-	"\x06leader\x18\x0f \x01(\bR\x06leader\"\xc5\x02\n" +
+	"\x06leader\x18\x0f \x01(\bR\x06leader\"\xdd\x02\n" +
 	"\rJournalStatus\x12\x18\n" +
 	"\ajournal\x18\x01 \x01(\fR\ajournal\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x12\n" +
@@ -632,7 +641,8 @@ const file_duban_v1_node_proto_rawDesc = "" +
 	"\askew_us\x18\n" +
 	" \x01(\x03R\x06skewUs\x12\x18\n" +
 	"\arefused\x18\v \x01(\tR\arefused\x12!\n" +
-	"\ffold_stopped\x18\f \x01(\tR\vfoldStopped\"\x9e\x01\n" +
+	"\ffold_stopped\x18\f \x01(\tR\vfoldStopped\x12\x16\n" +
+	"\x06parent\x18\r \x01(\tR\x06parent\"\x9e\x01\n" +
 	"\vCaseFigures\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x04R\x05total\x12\x12\n" +
 	"\x04open\x18\x02 \x01(\x04R\x04open\x12\x16\n" +
