@@ -74,7 +74,11 @@ func (c *chicago) figures(t *testing.T) figures {
 	return status.Cases
 }
 
+// All of the real data, twice. It is the longest test here: -short leaves it out.
 func TestImportOfRealCases(t *testing.T) {
+	if testing.Short() {
+		t.Skip("imports 74,401 rows twice")
+	}
 	c := newChicago(t)
 	refused := filepath.Join(t.TempDir(), "refused.csv")
 

@@ -175,6 +175,17 @@ func TestWorkFromATerminal(t *testing.T) {
 	for _, want := range []string{"滨海新区", "leads", "tianjin ", "connected", "1 open", "disputed"} {
 		require.Contains(t, status, want)
 	}
+	t.Setenv("DUBAN_NODE", w.district.address)
+	t.Setenv("DUBAN_IDENTITY", filepath.Join(w.keys, "clients", "operator-120116"))
+	require.Contains(t, must(t, "status"), "滨海新区", "node and identity may come from the environment")
+	t.Setenv("DUBAN_TIMEOUT", "soon")
+	require.Equal(t, exit.Usage, duban(t, "status").code)
+	require.Equal(t, exit.OK, duban(t, "status", "--timeout", "5s").code, "a flag goes before the environment")
+	t.Setenv("DUBAN_TIMEOUT", "10s")
+
+	tree := must(t, at(w.city, w, "operator-120000", "status")...)
+	require.Contains(t, tree, "\n120000")
+	require.Contains(t, tree, "\n· 120116", "the district below the city")
 	w.stop(t)
 	w.verified(t)
 }

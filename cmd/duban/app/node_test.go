@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"duban.internal/cmd/duban/app"
 	"duban.internal/federation/topology"
@@ -28,6 +29,9 @@ const (
 	district = jurisdiction.Code("120116")
 	street   = jurisdiction.Code("120116013")
 )
+
+// A node that is closed leaves no goroutine behind.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // keys writes the keys of a city, a district and a street.
 func keys(t *testing.T) string {

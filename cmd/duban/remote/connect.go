@@ -4,6 +4,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"duban.internal/cmd/duban/exit"
+	"duban.internal/cmd/duban/settings"
 	"duban.internal/cmd/duban/show"
 	"duban.internal/federation/topology"
 	"duban.internal/node/clock"
@@ -63,9 +65,10 @@ func withNode(c *cobra.Command, run func(t *talk, args []string) error) *cobra.C
 func connect(cmd *cobra.Command) (*talk, error) {
 	v := viper.New()
 	v.SetEnvPrefix("DUBAN")
-	v.AutomaticEnv()
-	if err := v.BindPFlags(cmd.Flags()); err != nil {
-		return nil, err
+	for _, k := range settings.ClientKeys {
+		if err := errors.Join(v.BindEnv(k), v.BindPFlag(k, cmd.Flags().Lookup(k))); err != nil {
+			return nil, err
+		}
 	}
 	files, err := files(v.GetString("identity"), v.GetString("cert"), v.GetString("key"), v.GetString("ca"))
 	if err != nil {
@@ -79,11 +82,15 @@ func connect(cmd *cobra.Command) (*talk, error) {
 	if err != nil {
 		return nil, fault.Refuse(fault.Invalid, "the node can't be asked", fault.Field{Field: "--node", Description: err.Error()})
 	}
+	asked, err := cmd.Flags().GetBool("json")
+	if err != nil {
+		return nil, err
+	}
 	timeout := v.GetDuration("timeout")
 	if timeout <= 0 {
 		return nil, fault.Refuse(fault.Invalid, "the node can't be asked", fault.Field{Field: "--timeout", Description: "expected a time such as 10s"})
 	}
-	return &talk{cmd: cmd, conn: conn, timeout: timeout, json: v.GetBool("json")}, nil
+	return &talk{cmd: cmd, conn: conn, timeout: timeout, json: asked}, nil
 }
 
 // files finds the TLS files: those named, else the folder's, which may be a client's or a node's.
