@@ -13,21 +13,26 @@ type cell struct {
 	t       *table
 	key     string // journal and key columns, encoded
 	ordinal int64
-	row     store.Row // nil for absent; for an absent one keyRow says what to delete
+	row     store.Row // nil for absent; keyRow then says what to delete
 	keyRow  store.Row
-	known   bool   // false only after an undone first write
-	dirty   bool   // changed since the writer last took changes
-	job     uint64 // the job that writes it; forgotten only after that one is committed
+	base    store.Row // what the database has, or will have after the jobs before; nil for absent
+	known   bool      // row is known; false only after an undone first write
+	based   bool      // base is known
+	dirty   bool      // changed since the writer last took changes
+	kept    bool      // remembered beyond its commit: it was read
+	job     uint64    // the job that writes it; forgotten only after that one is committed
 }
 
 // rows is the overlay over the tables: what was read, and what was written and is not committed yet. Many writes to one
-// row between two jobs become one. It belongs to the ordered apply.
+// row between two jobs become one. Rows that were only written are forgotten when they are committed. It belongs to the
+// ordered apply.
 type rows struct {
 	most      int // rows to remember, in each of two generations
 	count     int // in the young generation
 	tables    []*table
 	dirty     []*cell
-	reader    *conn // reads what was committed
+	passing   []*cell // only written; in the order of their jobs
+	reader    *conn   // reads what was committed
 	committed func() uint64
 	scratch   []byte
 	keyArgs   []any
@@ -49,33 +54,41 @@ func (r *rows) find(t *table, ordinal int64, key []any) *cell {
 		return c
 	}
 	if c := t.old[string(r.scratch)]; c != nil {
-		r.remember(c)
+		delete(t.old, c.key)
+		r.keep(c)
 		return c
 	}
-	return nil
+	return t.passing[string(r.scratch)]
 }
 
 // get returns the row of a key, nil where there is none.
 func (r *rows) get(t *table, ordinal int64, key []any) (store.Row, error) {
 	c := r.find(t, ordinal, key)
-	if c == nil {
-		c = &cell{t: t, key: string(r.scratch), ordinal: ordinal}
-		r.remember(c)
-	}
-	if c.known {
+	if c != nil && c.known {
+		if !c.kept && !t.once {
+			delete(t.passing, c.key)
+			r.keep(c)
+		}
 		return c.row, nil
 	}
 	s, err := r.reader.prepare(t.get)
 	if err != nil {
 		return nil, err
 	}
-	c.row = nil
+	var row store.Row
 	r.keyArgs = append(append(r.keyArgs[:0], ordinal), key...)
-	if err := s.query(func(row store.Row) bool { c.row = row; return false }, t.types, r.keyArgs...); err != nil {
+	if err := s.query(func(found store.Row) bool { row = found; return false }, t.types, r.keyArgs...); err != nil {
 		return nil, err
 	}
-	c.known = true
-	return c.row, nil
+	if c == nil {
+		if t.once {
+			return row, nil
+		}
+		c = &cell{t: t, key: string(r.scratch), ordinal: ordinal}
+		r.keep(c)
+	}
+	c.row, c.base, c.known, c.based = row, row, true, true
+	return row, nil
 }
 
 // undo is what a cell was before a fold changed it.
@@ -90,7 +103,8 @@ func (r *rows) set(t *table, ordinal int64, key []any, row store.Row) undo {
 	c := r.find(t, ordinal, key)
 	if c == nil {
 		c = &cell{t: t, key: string(r.scratch), ordinal: ordinal}
-		r.remember(c)
+		t.passing[c.key] = c
+		r.passing = append(r.passing, c)
 	}
 	was := undo{c, c.row, c.known}
 	c.row, c.known = row, true
@@ -106,9 +120,9 @@ func (r *rows) set(t *table, ordinal int64, key []any, row store.Row) undo {
 
 func (u undo) do() { u.c.row, u.c.known = u.row, u.known }
 
-// remember puts a cell into the young generation; when that is full the old one is forgotten, but for what is not
-// committed.
-func (r *rows) remember(c *cell) {
+// keep puts a cell into the young generation; when that is full the old one is forgotten, but for what is not committed.
+func (r *rows) keep(c *cell) {
+	c.kept = true
 	if r.count >= r.most {
 		done := r.committed()
 		r.count = 0
@@ -123,10 +137,8 @@ func (r *rows) remember(c *cell) {
 			}
 		}
 	}
-	if _, ok := c.t.young[c.key]; !ok {
-		c.t.young[c.key] = c
-		r.count++
-	}
+	c.t.young[c.key] = c
+	r.count++
 }
 
 // write is one row for the writer.
@@ -136,10 +148,13 @@ type write struct {
 	ordinal int64
 	row     store.Row // nil to delete keyRow
 	keyRow  store.Row
+	base    store.Row // what is there, where based and not nil
+	based   bool
 }
 
-// take hands the changes over to a job.
+// take hands the changes over to a job, and forgets what only passed through and is committed.
 func (r *rows) take(job uint64) []write {
+	r.pass()
 	if len(r.dirty) == 0 {
 		return nil
 	}
@@ -148,7 +163,8 @@ func (r *rows) take(job uint64) []write {
 		c.dirty = false
 		if c.known {
 			c.job = job
-			out = append(out, write{c.t, c.key, c.ordinal, c.row, c.keyRow})
+			out = append(out, write{c.t, c.key, c.ordinal, c.row, c.keyRow, c.base, c.based})
+			c.base, c.based = c.row, true
 		}
 	}
 	clear(r.dirty)
@@ -156,11 +172,30 @@ func (r *rows) take(job uint64) []write {
 	return out
 }
 
-// forget drops what is remembered of some tables; nothing of them may be unwritten.
+func (r *rows) pass() {
+	done := r.committed()
+	n := 0
+	for _, c := range r.passing {
+		if c.dirty || c.job > done {
+			r.passing[n] = c
+			n++
+			continue
+		}
+		if !c.kept {
+			delete(c.t.passing, c.key)
+		}
+	}
+	clear(r.passing[n:])
+	r.passing = r.passing[:n]
+}
+
+// forget drops what is remembered; nothing may be unwritten.
 func (r *rows) forget() {
 	for _, t := range r.tables {
 		clear(t.young)
 		clear(t.old)
+		clear(t.passing)
 	}
-	r.count = 0
+	clear(r.passing)
+	r.passing, r.count = r.passing[:0], 0
 }

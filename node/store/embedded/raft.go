@@ -111,7 +111,7 @@ func (s *Store) startRaft() error {
 	if s.raft, err = raft.NewRaft(c, fsm{s}, s.wal, s.wal, s.snaps, s.trans); err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
-	s.ended.Add(1)
+	s.follows.Add(1)
 	go s.follow(notify)
 	s.b.done.Add(1)
 	go s.b.run()
@@ -185,10 +185,10 @@ func (l *lease) wait() (ctx context.Context, changed <-chan struct{}) {
 
 // follow gains the lease when raft elected this replica and it has applied all that its predecessors committed.
 func (s *Store) follow(notify <-chan bool) {
-	defer s.ended.Done()
+	defer s.follows.Done()
 	for {
 		select {
-		case <-s.stop:
+		case <-s.quit:
 			return
 		case leads := <-notify:
 			if !leads {

@@ -36,6 +36,8 @@ type Store struct {
 	replies chan error
 	stop    chan struct{} // ends the writer and what waits on it
 	ended   sync.WaitGroup
+	quit    chan struct{} // ends follow, before raft stops: raft answers no barrier afterwards
+	follows sync.WaitGroup
 	closing sync.Once
 	closed  atomic.Bool
 
@@ -70,7 +72,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	}
 	s := &Store{
 		cfg: cfg, wake: make(chan struct{}, 1), control: make(chan func() error), replies: make(chan error),
-		stop: make(chan struct{}), failing: make(chan struct{}), watch: make(chan struct{}), byID: map[journal.ID]int{},
+		stop: make(chan struct{}), quit: make(chan struct{}), failing: make(chan struct{}), watch: make(chan struct{}), byID: map[journal.ID]int{},
 	}
 	defer func() {
 		if err != nil {
@@ -276,15 +278,14 @@ func (s *Store) Close() error {
 		s.closed.Store(true)
 		s.b.close()
 		if s.failure() == nil && s.sinceMarker.Load() > s.cfg.MarkerBytes/8 {
-			s.markLater() // the next start has less to rewrite
+			if e := s.raft.Snapshot().Error(); e != nil { // it would have left the next start less to rewrite
+				s.cfg.Logger.Warn("no marker at the end", "error", e)
+			}
 		}
+		close(s.quit)
+		s.follows.Wait()
 		s.lease.lose()
 		if s.raft != nil {
-			for s.marking.Load() { // a marker that was begun is finished
-				if e := s.raft.Barrier(0).Error(); e != nil {
-					break
-				}
-			}
 			err = s.raft.Shutdown().Error()
 		}
 		s.end()

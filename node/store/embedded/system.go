@@ -80,6 +80,7 @@ func systemTables() (map[*store.Table]*table, []*table) {
 		if err != nil {
 			panic(err) // declared above
 		}
+		t.once = def == keyTable || def == naturalTable || def == outcomeTable
 		byDef[def] = t
 		all = append(all, t)
 	}

@@ -16,9 +16,11 @@ type table struct {
 	fold  *fold // whose it is; nil for a follower's own and for the engine's
 	types []store.Type
 
-	put, del, get string
+	put, insert, del, get string
+	updates               map[uint64]*update // by the columns that change
+	once                  bool               // rows are looked for once and never changed: not worth remembering
 
-	young, old map[string]*cell // see cache.go
+	young, old, passing map[string]*cell // see cache.go
 }
 
 var nameRule = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
@@ -30,7 +32,8 @@ func newTable(def *store.Table, owner *fold) (*table, error) {
 	if def.Key < 0 || def.Key > len(def.Columns) || len(def.Columns) == 0 {
 		return nil, fmt.Errorf("table %s: key of %d columns, it has %d", def.Name, def.Key, len(def.Columns))
 	}
-	t := &table{Table: def, fold: owner, young: map[string]*cell{}, old: map[string]*cell{}}
+	t := &table{Table: def, fold: owner, updates: map[uint64]*update{},
+		young: map[string]*cell{}, old: map[string]*cell{}, passing: map[string]*cell{}}
 	names, marks, where := []string{"journal"}, []string{"?1"}, []string{"journal = ?1"}
 	for i, c := range def.Columns {
 		if !nameRule.MatchString(c.Name) || c.Name == "journal" {
@@ -46,10 +49,59 @@ func newTable(def *store.Table, owner *fold) (*table, error) {
 			where = append(where, fmt.Sprintf("%s = ?%d", quote(c.Name), i+2))
 		}
 	}
-	t.put = fmt.Sprintf("REPLACE INTO %s (%s) VALUES (%s)", quote(def.Name), strings.Join(names, ", "), strings.Join(marks, ", "))
+	t.insert = fmt.Sprintf("INSERT INTO %s (%s) VALUES (%s)", quote(def.Name), strings.Join(names, ", "), strings.Join(marks, ", "))
+	t.put = "REPLACE" + strings.TrimPrefix(t.insert, "INSERT")
 	t.del = fmt.Sprintf("DELETE FROM %s WHERE %s", quote(def.Name), strings.Join(where, " AND "))
 	t.get = fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(names[1:], ", "), quote(def.Name), strings.Join(where, " AND "))
 	return t, nil
+}
+
+// update changes some columns of a row that is there: indexes on the others are left alone.
+type update struct {
+	sql     string
+	columns []int
+}
+
+// change is the update that turns base into row; nil where there is nothing to change.
+func (t *table) change(base, row store.Row) *update {
+	var mask uint64
+	for i := t.Key; i < len(row); i++ {
+		if !equalValues(base[i], row[i]) {
+			mask |= 1 << (i % 64)
+		}
+	}
+	if mask == 0 {
+		return nil
+	}
+	u := t.updates[mask]
+	if u != nil {
+		return u
+	}
+	u = &update{}
+	var set, where []string
+	where = append(where, "journal = ?1")
+	for i := range t.Columns {
+		switch {
+		case i < t.Key:
+			where = append(where, fmt.Sprintf("%s = ?%d", quote(t.Columns[i].Name), i+2))
+		case mask&(1<<(i%64)) != 0:
+			set = append(set, fmt.Sprintf("%s = ?%d", quote(t.Columns[i].Name), len(u.columns)+t.Key+2))
+			u.columns = append(u.columns, i)
+		}
+	}
+	u.sql = fmt.Sprintf("UPDATE %s SET %s WHERE %s", quote(t.Name), strings.Join(set, ", "), strings.Join(where, " AND "))
+	if len(t.updates) < 64 { // a table whose rows change in ever new ways costs no memory without end
+		t.updates[mask] = u
+	}
+	return u
+}
+
+func equalValues(a, b any) bool {
+	x, ok := a.([]byte)
+	if y, also := b.([]byte); ok || also {
+		return ok == also && bytes.Equal(x, y)
+	}
+	return a == b
 }
 
 func quote(name string) string { return `"` + name + `"` }

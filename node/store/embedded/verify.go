@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -364,22 +365,7 @@ func show(x any) string {
 	return fmt.Sprint(x)
 }
 
-func equalRows(a, b store.Row) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		x, isBytes := a[i].([]byte)
-		if y, ok := b[i].([]byte); ok || isBytes {
-			if ok != isBytes || string(x) != string(y) {
-				return false
-			}
-		} else if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
-}
+func equalRows(a, b store.Row) bool { return slices.EqualFunc(a, b, equalValues) }
 
 var _ Contents = (*Store)(nil)
 var _ store.Queryer = (*sql.Tx)(nil)

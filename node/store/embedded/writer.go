@@ -30,6 +30,7 @@ type taken struct {
 // writer is the only writer of the database and of journals' files.
 type writer struct {
 	conn *conn
+	args store.Row // reused
 }
 
 // write commits one job: files first, then the tables that say how far they count.
@@ -86,18 +87,33 @@ func (w *writer) run(text string, args ...any) error {
 }
 
 func (w *writer) row(x *write) error {
-	if x.row == nil {
-		s, err := w.conn.prepare(x.t.del)
-		if err != nil {
-			return err
-		}
-		return s.runRow(x.keyRow, x.ordinal)
+	switch {
+	case x.row == nil && x.based && x.base == nil:
+		return nil
+	case x.row == nil:
+		return w.rowBy(x.t.del, x.keyRow, x.ordinal)
+	case !x.based:
+		return w.rowBy(x.t.put, x.row, x.ordinal)
+	case x.base == nil:
+		return w.rowBy(x.t.insert, x.row, x.ordinal)
 	}
-	s, err := w.conn.prepare(x.t.put)
+	u := x.t.change(x.base, x.row)
+	if u == nil {
+		return nil
+	}
+	w.args = append(w.args[:0], x.row[:x.t.Key]...)
+	for _, i := range u.columns {
+		w.args = append(w.args, x.row[i])
+	}
+	return w.rowBy(u.sql, w.args, x.ordinal)
+}
+
+func (w *writer) rowBy(text string, row store.Row, ordinal int64) error {
+	s, err := w.conn.prepare(text)
 	if err != nil {
 		return err
 	}
-	return s.runRow(x.row, x.ordinal)
+	return s.runRow(row, ordinal)
 }
 
 func (w *writer) journals(logs []taken) error {
