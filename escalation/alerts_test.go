@@ -40,6 +40,7 @@ func busyWorld(t *testing.T) *world {
 func (n *node) handleOldest() error {
 	n.t.Helper()
 	n.caller = n.agency()
+	defer func() { n.caller = n.office() }()
 	page, err := n.alerts.ListAlerts(context.Background(), &dubanv1.ListAlertsRequest{Jurisdiction: n.code, OpenOnly: true})
 	if err != nil {
 		return err
@@ -260,4 +261,35 @@ func TestWatch(t *testing.T) {
 			n.store.Close()
 		}
 	})
+}
+
+// T22: an agency reads what concerns its own cases.
+func TestAnAgencyReadsItsOwnAlertsOnly(t *testing.T) {
+	w := busyWorld(t)
+	c := w.by[city]
+	ctx := context.Background()
+	whole, err := c.alerts.ListAlerts(ctx, &dubanv1.ListAlertsRequest{PageSize: 1000})
+	if err != nil || len(whole.Alerts) == 0 {
+		t.Fatal(whole, err)
+	}
+	before := c.caller
+	defer func() { c.caller = before }()
+	agency := whole.Alerts[0].Agency
+	own := 0
+	for _, a := range whole.Alerts {
+		if a.Agency == agency {
+			own++
+		}
+	}
+	for id, want := range map[string]int{agency: own, agency + "-other": 0} {
+		c.caller = identity.Identity{City: before.City, Kind: identity.Agency, ID: id}
+		page, err := c.alerts.ListAlerts(ctx, &dubanv1.ListAlertsRequest{PageSize: 1000})
+		if err != nil || len(page.Alerts) != want {
+			t.Errorf("%s reads %d alerts, want %d (%v)", id, len(page.GetAlerts()), want, err)
+		}
+		_, err = c.alerts.GetAlert(ctx, &dubanv1.GetAlertRequest{AlertId: whole.Alerts[0].AlertId})
+		if want > 0 && err != nil || want == 0 && !fault.Is(err, fault.NotFound) {
+			t.Errorf("%s asks for the alert: %v", id, err)
+		}
+	}
 }

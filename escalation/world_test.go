@@ -333,18 +333,24 @@ func (n *node) office() identity.Identity {
 }
 
 func (n *node) handles(caseID string, by identity.Identity) error {
+	n.caller = n.office() // sees every alert; who acts may not
+	id := n.only(caseID).AlertId
 	n.caller = by
+	defer func() { n.caller = n.office() }()
 	_, err := n.alerts.HandleAlert(context.Background(), &dubanv1.HandleAlertRequest{
-		AlertId: n.only(caseID).AlertId, Action: "ordered_to_mend", Explanation: "collected", HandledBy: "p-1",
+		AlertId: id, Action: "ordered_to_mend", Explanation: "collected", HandledBy: "p-1",
 	})
 	n.settle()
 	return err
 }
 
 func (n *node) disputes(caseID string, by identity.Identity) error {
+	n.caller = n.office() // sees every alert; who acts may not
+	id := n.only(caseID).AlertId
 	n.caller = by
+	defer func() { n.caller = n.office() }()
 	_, err := n.alerts.DisputeAlert(context.Background(), &dubanv1.DisputeAlertRequest{
-		AlertId: n.only(caseID).AlertId, Reason: "it was not collected", DisputedBy: "p-2",
+		AlertId: id, Reason: "it was not collected", DisputedBy: "p-2",
 	})
 	n.settle()
 	return err

@@ -89,7 +89,7 @@ func (n *Node) listen(context.Context) error {
 		services = append(services, func(r grpc.ServiceRegistrar) { dubanv1.RegisterSyncServiceServer(r, n.downlink) })
 	}
 	n.server, err = rpc.New(rpc.Config{
-		TLS: n.pair.Server(), Guard: &access.Guard{Tree: n.divisions, Code: n.self.Code}, Clock: n.clock, Leader: n.store.Leader,
+		TLS: n.pair.Server(), Guard: &access.Guard{Tree: n.divisions, Code: n.self.Code}, Leader: n.store.Leader,
 		Logger: n.log.With(slog.String("part", "rpc")), Metrics: n.metrics, MaxMessage: federation.MaxMessage + 1<<20,
 	}, services...)
 	if err != nil {
