@@ -83,10 +83,10 @@ func bounds(t *testing.T, open Open) {
 	if got := strings.Join(fields, " "); got != "entries[1].stream entries[1].actor entries[1].payload" {
 		t.Errorf("fields at fault: %s", got)
 	}
-	b.refused(fault.Invalid, store.Command{Entries: []store.Proposal{{Kind: kindPlain}}})
-	b.refused(fault.Invalid, store.Command{Cursors: []store.Advance{{Follower: "f", Journal: b.Own(), From: 2, To: 1}}})
-	b.refused(fault.Invalid, store.Command{Changes: []store.Change{{Table: item, Row: store.Row{"a", "b", int64(1), nil, []byte{}}}}})
-	b.refused(fault.Invalid, store.Command{Changes: []store.Change{{Table: mark, Row: store.Row{"a", 1, "int is not int64"}}}})
+	_ = b.refused(fault.Invalid, store.Command{Entries: []store.Proposal{{Kind: kindPlain}}})
+	_ = b.refused(fault.Invalid, store.Command{Cursors: []store.Advance{{Follower: "f", Journal: b.Own(), From: 2, To: 1}}})
+	_ = b.refused(fault.Invalid, store.Command{Changes: []store.Change{{Table: item, Row: store.Row{"a", "b", int64(1), nil, []byte{}}}}})
+	_ = b.refused(fault.Invalid, store.Command{Changes: []store.Change{{Table: mark, Row: store.Row{"a", 1, "int is not int64"}}}})
 	if info, _ := b.Journal(b.Own()); info.Size != 1 {
 		t.Errorf("%d entries, expected 1: a refused command adds nothing", info.Size)
 	}
@@ -96,11 +96,11 @@ func versions(t *testing.T, open Open) {
 	b := start(t, open)
 	expect := func(stream string, v uint64) []store.Expect { return []store.Expect{{Stream: stream, Version: v}} }
 	b.must(store.Command{Expect: expect("case/1", 0), Entries: []store.Proposal{put("case/1", "a", "1"), put("case/1", "a", "2")}})
-	b.refused(fault.Conflict, store.Command{Expect: expect("case/1", 0), Entries: []store.Proposal{put("case/1", "a", "3")}})
-	b.refused(fault.Conflict, store.Command{Expect: expect("case/1", 1), Entries: []store.Proposal{put("case/1", "a", "3")}})
+	_ = b.refused(fault.Conflict, store.Command{Expect: expect("case/1", 0), Entries: []store.Proposal{put("case/1", "a", "3")}})
+	_ = b.refused(fault.Conflict, store.Command{Expect: expect("case/1", 1), Entries: []store.Proposal{put("case/1", "a", "3")}})
 	b.must(store.Command{Expect: expect("case/1", 2), Entries: []store.Proposal{put("case/2", "b", "1")}})
 	// All expectations hold or nothing happens.
-	b.refused(fault.Conflict, store.Command{Expect: append(expect("case/2", 1), expect("case/1", 9)...), Entries: []store.Proposal{put("case/2", "b", "2")}})
+	_ = b.refused(fault.Conflict, store.Command{Expect: append(expect("case/2", 1), expect("case/1", 9)...), Entries: []store.Proposal{put("case/2", "b", "2")}})
 	b.must(store.Command{Entries: []store.Proposal{put("case/2", "b", "3")}})
 	for stream, want := range map[string]uint64{"case/1": 2, "case/2": 2, "case/3": 0} {
 		if v, err := b.Version(b.ctx, stream); err != nil || v != want {
@@ -158,14 +158,14 @@ func keys(t *testing.T, open Open) {
 	if !r.Duplicate || r.First != first.First || r.Count != first.Count || r.RecordedAt != first.RecordedAt {
 		t.Errorf("repeated: %+v, expected %+v as a duplicate", r, first)
 	}
-	b.refused(fault.Exists, keyed("agency:1", "k", "two", put("case/1", "a", "4")))
+	_ = b.refused(fault.Exists, keyed("agency:1", "k", "two", put("case/1", "a", "4")))
 	if r := b.must(keyed("agency:2", "k", "two", put("case/1", "a", "4"))); r.Duplicate || r.First != 3 {
 		t.Errorf("another client's key: %+v", r)
 	}
 	// A command that failed leaves no key behind.
 	failing := keyed("agency:1", "f", "one", put("case/9", "f", "1"))
 	failing.Expect = []store.Expect{{Stream: "case/9", Version: 5}}
-	b.refused(fault.Conflict, failing)
+	_ = b.refused(fault.Conflict, failing)
 	failing.Expect = nil
 	if r := b.must(failing); r.Duplicate {
 		t.Errorf("after a failure the key was taken: %+v", r)
@@ -187,13 +187,13 @@ func keysExpire(t *testing.T, open Open) {
 	b.must(keyed("agency:1", "k", "one", put("case/1", "a", "1")))
 	b.clock.Advance(59 * time.Minute)
 	b.must(store.Command{Entries: []store.Proposal{put("case/1", "a", "2")}})
-	b.refused(fault.Exists, keyed("agency:1", "k", "two", put("case/1", "a", "3")))
+	_ = b.refused(fault.Exists, keyed("agency:1", "k", "two", put("case/1", "a", "3")))
 	b.clock.Advance(2 * time.Minute)
 	b.must(store.Command{Entries: []store.Proposal{put("case/1", "a", "4")}}) // recorded time moves with entries
 	if r := b.must(keyed("agency:1", "k", "two", put("case/1", "a", "5"))); r.Duplicate {
 		t.Errorf("an expired key still counts: %+v", r)
 	}
-	b.refused(fault.Exists, keyed("agency:1", "k", "one", put("case/1", "a", "6")))
+	_ = b.refused(fault.Exists, keyed("agency:1", "k", "one", put("case/1", "a", "6")))
 }
 
 func naturals(t *testing.T, open Open) {

@@ -21,7 +21,7 @@ func cursors(t *testing.T, open Open) {
 		return store.Command{Cursors: []store.Advance{{Follower: "runner", Journal: other, From: from, To: to}}, Entries: []store.Proposal{put("case/1", "a", "1")}}
 	}
 	b.must(move(0, 5))
-	b.refused(fault.Conflict, move(0, 5))
+	_ = b.refused(fault.Conflict, move(0, 5))
 	b.must(move(5, 5))
 	b.must(move(5, 7))
 	if at, err := b.Cursor(b.ctx, "runner", other); at != 7 || err != nil {
@@ -38,7 +38,7 @@ func cursors(t *testing.T, open Open) {
 		t.Errorf("twice in one group: %+v %v", rs, errs)
 	}
 	b.reopen()
-	b.refused(fault.Conflict, move(7, 8))
+	_ = b.refused(fault.Conflict, move(7, 8))
 	b.must(move(8, 9))
 }
 
@@ -63,7 +63,7 @@ func changes(t *testing.T, open Open) {
 	if err != nil || !ok || row[2] != nil {
 		t.Errorf("a row with null %v %v %v", row, ok, err)
 	}
-	b.refused(fault.Conflict, store.Command{Expect: []store.Expect{{Stream: "s", Version: 3}}, Changes: []store.Change{{Table: mark, Owner: b.Own(), Delete: true, Row: store.Row{"x", int64(-1)}}}})
+	_ = b.refused(fault.Conflict, store.Command{Expect: []store.Expect{{Stream: "s", Version: 3}}, Changes: []store.Change{{Table: mark, Owner: b.Own(), Delete: true, Row: store.Row{"x", int64(-1)}}}})
 	b.must(store.Command{Changes: []store.Change{{Table: mark, Owner: b.Own(), Delete: true, Row: store.Row{"x", int64(-1)}}}})
 	if _, ok, _ := b.Get(b.ctx, b.Own(), mark, "x", int64(-1)); ok {
 		t.Error("a deleted row is there")
@@ -267,7 +267,7 @@ func closing(t *testing.T, open Open) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	b.refused(fault.Unavailable, store.Command{Entries: []store.Proposal{put("case/1", "a", "2")}})
+	_ = b.refused(fault.Unavailable, store.Command{Entries: []store.Proposal{put("case/1", "a", "2")}})
 	if _, err := b.Read(b.ctx, b.Own(), 0, 100); err == nil {
 		t.Error("a closed store reads")
 	}
