@@ -13,8 +13,8 @@ import (
 	"duban.internal/node/fault"
 )
 
-// batcher turns the operations of many callers into groups, one raft log each. It takes what is there and never waits
-// for more; while groups are under way the next one gathers.
+// batcher turns the operations of many callers into groups, one raft log each. It takes what is there and waits for no
+// timer; while a group is under way the next one gathers, and follows at once when it is worth a raft log of its own.
 type batcher struct {
 	s     *Store
 	room  *semaphore.Weighted // bytes of operations that wait
@@ -23,6 +23,7 @@ type batcher struct {
 
 	mu     sync.Mutex
 	queue  []item
+	bytes  int // of bodies in queue
 	closed bool
 
 	done sync.WaitGroup
@@ -66,6 +67,7 @@ func (b *batcher) submit(ctx context.Context, ops []op) ([]result, error) {
 	}
 	for i, o := range ops {
 		b.queue = append(b.queue, item{o, c, i})
+		b.bytes += len(o.body)
 	}
 	b.mu.Unlock()
 	b.poke()
@@ -88,6 +90,9 @@ func (b *batcher) poke() {
 func (b *batcher) next() (items []item, closed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if len(b.slots) > 1 && len(b.queue) < worthwhileOps && b.bytes < worthwhileBytes && !b.closed {
+		return nil, false // a group is under way, and its end wakes us
+	}
 	n, size := 0, 0
 	for n < len(b.queue) && n < groupOps {
 		size += len(b.queue[n].op.body)
@@ -97,6 +102,9 @@ func (b *batcher) next() (items []item, closed bool) {
 		n++
 	}
 	items = b.queue[:n:n]
+	for _, it := range items {
+		b.bytes -= len(it.op.body)
+	}
 	if b.queue = b.queue[n:]; len(b.queue) == 0 {
 		b.queue = nil
 	}

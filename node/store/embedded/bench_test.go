@@ -82,6 +82,7 @@ func appendLoad(b *testing.B, s *embedded.Store, cases, callers, batch int) {
 	took := make([][]time.Duration, callers)
 	var all sync.WaitGroup
 	b.ResetTimer()
+	jobs, logs := s.Jobs()
 	begin, used := time.Now(), cpu()
 	for w := range callers {
 		all.Add(1)
@@ -114,6 +115,9 @@ func appendLoad(b *testing.B, s *embedded.Store, cases, callers, batch int) {
 	report(b, slices.Concat(took...))
 	b.ReportMetric(float64(b.N)/seconds, "entries/s")
 	b.ReportMetric((cpu()-used).Seconds()*1e6/float64(b.N), "cpu-us/entry")
+	moreJobs, moreLogs := s.Jobs()
+	b.ReportMetric(float64(b.N)/float64(max(1, moreJobs-jobs)), "entries/commit")
+	b.ReportMetric(float64(b.N)/float64(max(1, moreLogs-logs)), "entries/log")
 }
 
 // cpu is the processor time that this process has used: what a busy machine does not change much.

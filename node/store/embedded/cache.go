@@ -32,8 +32,10 @@ type rows struct {
 	tables    []*table
 	dirty     []*cell
 	passing   []*cell // only written; in the order of their jobs
-	reader    *conn   // reads what was committed
+	reader    *conn   // reads what was committed when the group began
 	committed func() uint64
+	seen      uint64 // the last job that reader sees
+	reading   bool   // reader has a transaction open
 	scratch   []byte
 	keyArgs   []any
 }
@@ -45,6 +47,25 @@ func checkKey(t *table, key []any) error {
 		return fmt.Errorf("table %s: key of %d values, expected %d: %w", t.Name, len(key), t.Key, errWrongKey)
 	}
 	return checkRow(t.Table, key, true)
+}
+
+// begin lets the reads of one group share a transaction: opening one costs as much as a read.
+func (r *rows) begin() error {
+	r.seen, r.reading = r.committed(), true
+	return r.reader.run("BEGIN")
+}
+
+func (r *rows) end() error {
+	r.reading = false
+	return r.reader.run("COMMIT")
+}
+
+// visible is the last job whose rows the reader sees: what came later must be remembered.
+func (r *rows) visible() uint64 {
+	if r.reading {
+		return r.seen
+	}
+	return r.committed()
 }
 
 // find returns the cell of a key, without reading the database: nil where it is not remembered.
@@ -124,7 +145,7 @@ func (u undo) do() { u.c.row, u.c.known = u.row, u.known }
 func (r *rows) keep(c *cell) {
 	c.kept = true
 	if r.count >= r.most {
-		done := r.committed()
+		done := r.visible()
 		r.count = 0
 		for _, t := range r.tables {
 			old := t.old
@@ -173,7 +194,7 @@ func (r *rows) take(job uint64) []write {
 }
 
 func (r *rows) pass() {
-	done := r.committed()
+	done := r.visible()
 	n := 0
 	for _, c := range r.passing {
 		if c.dirty || c.job > done {

@@ -50,8 +50,13 @@ type Peer struct {
 
 // Sizes of groups. One command a log halves the speed; a larger group only waits longer.
 const (
-	groupOps    = 1024
-	groupBytes  = 4 << 20
+	groupOps   = 1024
+	groupBytes = 4 << 20
+
+	// What makes a group go while another is under way.
+	worthwhileOps   = 192
+	worthwhileBytes = 256 << 10
+
 	inFlight    = 3
 	jobEntries  = 8192
 	journalsDir = "journals"

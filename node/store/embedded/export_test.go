@@ -57,3 +57,10 @@ func (v slowVFS) OpenWriter(dir, name string) (types.WritableFile, error) {
 	f, err := v.VFS.OpenWriter(dir, name)
 	return slowWAL{f, v.d}, err
 }
+
+// Jobs is how many commits of tables there were, and raft's index.
+func (s *Store) Jobs() (jobs, logs uint64) {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	return s.m.job, s.m.applied
+}

@@ -66,12 +66,20 @@ type result struct {
 }
 
 // apply runs one group. An error means that this replica can't go on: nothing of the index counts as applied.
-func (m *machine) apply(index uint64, data []byte) (*outcome, error) {
+func (m *machine) apply(index uint64, data []byte) (out *outcome, err error) {
 	g, err := decodeGroup(data)
 	if err != nil {
 		return nil, fmt.Errorf("raft log %d: %w", index, err)
 	}
-	out := &outcome{index: index, results: make([]result, len(g.ops)), done: make(chan struct{})}
+	if err := m.rows.begin(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if e := m.rows.end(); err == nil {
+			err = e
+		}
+	}()
+	out = &outcome{index: index, results: make([]result, len(g.ops)), done: make(chan struct{})}
 	added := make([]byte, len(g.ops))
 	// The floor of keys moves by recorded time only: a leader whose clock is ahead expires nothing early.
 	m.floor = max(m.floor, min(g.floor, m.own.stamp))

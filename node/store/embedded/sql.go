@@ -121,6 +121,25 @@ func (c *conn) exec(text string, args ...any) error {
 	return s.run(args...)
 }
 
+// run runs a statement that is worth keeping.
+func (c *conn) run(text string, args ...any) error {
+	s, err := c.prepare(text)
+	if err != nil {
+		return err
+	}
+	return s.run(args...)
+}
+
+// pagesWritten is how many pages the connection wrote to its write-ahead log since it was last asked.
+func (c *conn) pagesWritten() int {
+	at := libc.Xcalloc(c.tls, 2, 4)
+	defer libc.Xfree(c.tls, at)
+	if sqlite.Xsqlite3_db_status(c.tls, c.db, sqlite.SQLITE_DBSTATUS_CACHE_WRITE, at, at+4, 1) != sqlite.SQLITE_OK {
+		return 0
+	}
+	return int(*(*int32)(memory(at)))
+}
+
 func (s *stmt) finalize() {
 	sqlite.Xsqlite3_finalize(s.c.tls, s.p)
 	if s.arena != 0 {

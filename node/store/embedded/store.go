@@ -54,6 +54,7 @@ type Store struct {
 	watch chan struct{}
 
 	lease lease
+	check *checkpointer
 }
 
 type published struct {
@@ -95,6 +96,12 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		return nil, err
 	}
 	s.publish(s.everything())
+	if err := s.w.run("PRAGMA wal_autocheckpoint=0"); err != nil { // startCheckpointer takes over
+		return nil, err
+	}
+	if err := s.startCheckpointer(); err != nil {
+		return nil, err
+	}
 	s.ended.Add(1)
 	go s.write()
 	if err := s.startRaft(); err != nil {
@@ -110,7 +117,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 
 func (s *Store) openTables() error {
 	path := filepath.Join(s.cfg.Dir, tablesFile)
-	c, err := openConn(path, readWrite, "journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=8000",
+	c, err := openConn(path, readWrite, "journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=16000",
 		"cache_size=-65536", "temp_store=MEMORY", "foreign_keys=OFF")
 	if err != nil {
 		return err
@@ -202,7 +209,10 @@ func (s *Store) writeAll() {
 		}
 		err := s.failure()
 		if err == nil {
-			if err = s.w.write(j); err != nil {
+			if err = s.w.write(j); err == nil {
+				err = s.checkpoint()
+			}
+			if err != nil {
 				s.fail(err)
 			}
 		}

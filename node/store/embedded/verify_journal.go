@@ -324,6 +324,9 @@ func readSnapshots(dir string) (*marker, uint64, error) {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(dir, e.Name(), "meta.json"))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // killed while raft was removing an old one
+		}
 		if err != nil {
 			return nil, 0, err
 		}

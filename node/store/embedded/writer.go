@@ -78,13 +78,7 @@ func (w *writer) transaction(fn func() error) error {
 	return err
 }
 
-func (w *writer) run(text string, args ...any) error {
-	s, err := w.conn.prepare(text)
-	if err != nil {
-		return err
-	}
-	return s.run(args...)
-}
+func (w *writer) run(text string, args ...any) error { return w.conn.run(text, args...) }
 
 func (w *writer) row(x *write) error {
 	switch {
