@@ -77,7 +77,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	}
 	defer func() {
 		if err != nil {
-			s.release()
+			_ = s.release() // the reason why it does not open is the one to tell
 		}
 	}()
 	if s.lock, err = lockDir(cfg.Dir); err != nil {

@@ -62,7 +62,6 @@ type log struct {
 	files      *files
 	dirty      bool // changed since the writer last took changes
 	run        *run // added since then
-	marked     uint64
 }
 
 func (l *log) info(own bool) store.Info {
