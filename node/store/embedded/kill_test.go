@@ -25,6 +25,13 @@ const killEnv = "DUBAN_TEST_KILL_DIR"
 
 // TestMain is also the process that TestKill kills: it appends from many goroutines and says what was answered.
 func TestMain(m *testing.M) {
+	if name := os.Getenv(replicaEnv); name != "" {
+		if err := replicaProcess(name); err != nil {
+			fmt.Fprintln(os.Stderr, name, err)
+			os.Exit(1)
+		}
+		return
+	}
 	dir := os.Getenv(killEnv)
 	if dir == "" {
 		os.Exit(m.Run())

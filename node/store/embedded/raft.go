@@ -203,6 +203,9 @@ func (s *Store) follow(notify <-chan bool) {
 // Lease is store.Store.
 func (s *Store) Lease(ctx context.Context) (context.Context, error) {
 	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		if s.closed.Load() {
 			return nil, fault.New(fault.Unavailable, "the store is closed")
 		}
@@ -212,7 +215,8 @@ func (s *Store) Lease(ctx context.Context) (context.Context, error) {
 		lead, changed := s.lease.wait()
 		if lead != nil {
 			out, cancel := context.WithCancelCause(ctx)
-			context.AfterFunc(lead, func() { cancel(fault.New(fault.NotLeader, "this replica no longer leads")) })
+			stop := context.AfterFunc(lead, func() { cancel(fault.New(fault.NotLeader, "this replica no longer leads")) })
+			context.AfterFunc(out, func() { stop() })
 			return out, nil
 		}
 		select {

@@ -290,7 +290,11 @@ func (v *verifier) raftLog(after uint64, each func(l *raft.Log) error) error {
 			continue
 		}
 		var broken error
-		err := filer.DumpSegment(si.BaseIndex, si.ID, max(after, si.MinIndex-1), 0, func(_ types.SegmentInfo, e types.LogEntry) (bool, error) {
+		before := uint64(0)
+		if !si.SealTime.IsZero() {
+			before = si.MaxIndex + 1 // what follows it in the file was taken back
+		}
+		err := filer.DumpSegment(si.BaseIndex, si.ID, max(after, si.MinIndex-1), before, func(_ types.SegmentInfo, e types.LogEntry) (bool, error) {
 			var l raft.Log
 			if broken = (&wal.BinaryCodec{}).Decode(e.Data, &l); broken == nil {
 				broken = each(&l)
