@@ -16,7 +16,7 @@ import (
 )
 
 // Own is store.Store.
-func (s *Store) Own() journal.ID { return s.m.own.id }
+func (s *Store) Own() journal.ID { return s.own }
 
 // Append is store.Store.
 func (s *Store) Append(ctx context.Context, commands ...store.Command) ([]store.Result, []error) {
@@ -260,9 +260,10 @@ func (s *Store) lookup(ctx context.Context, t *table, ordinal int64, key []any) 
 	if s.closed.Load() {
 		return nil, fault.New(fault.Unavailable, "the store is closed")
 	}
+	r := s.readers.Load()
 	select {
-	case c := <-s.gets:
-		defer func() { s.gets <- c }()
+	case c := <-r.gets:
+		defer r.put(c)
 		q, err := c.prepare(t.get)
 		if err != nil {
 			return nil, err
@@ -313,7 +314,7 @@ func (s *Store) Get(ctx context.Context, id journal.ID, def *store.Table, key ..
 
 // View is store.Store.
 func (s *Store) View(ctx context.Context, fn func(q store.Queryer) error) error {
-	tx, err := s.views.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	tx, err := s.readers.Load().views.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return fault.New(fault.Unavailable, "view: %w", err)
 	}

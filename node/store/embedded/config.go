@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
 
 	"duban.internal/node/clock"
@@ -37,8 +39,9 @@ type Config struct {
 	TrailingLogs uint64        // raft logs kept behind a marker for a replica that lags; 0 for 64, with Peers 512
 	QueueBytes   int64         // commands waiting for a commit; 0 for 64 MiB
 
-	disk   disk      // files of journals
-	walVFS types.VFS // files of the raft log
+	disk       disk      // files of journals
+	walVFS     types.VFS // files of the raft log
+	walSegment int       // size of its segments
 }
 
 // Peer is one replica of the node.
@@ -86,6 +89,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.walSegment == 0 {
+		c.walSegment = wal.DefaultSegmentSize
+	}
+	if c.walVFS == nil {
+		c.walVFS = fs.New()
 	}
 	if c.disk == nil {
 		c.disk = realDisk{}

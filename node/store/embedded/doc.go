@@ -5,7 +5,12 @@
 // majority) and its rows are committed where readers see them. What a loss of power may take from segments and tables,
 // the raft log has; a start puts them right before anything is served, and refuses where it can't.
 //
-// Its limits: one leader writes, others answer fault.NotLeader. One process holds a data folder. An erased payload is
+// A replica that is behind the leader's log is sent the leader's whole state: a copy of tables.db and the journals' files.
+// It takes the place of its own, also while queries run.
+//
+// Its limits: the replicas of a node are those of its configuration from its first start; there is no command yet that
+// adds one. A replica that lost its folder must not vote until it has its state back: start it empty only while the
+// others are up. One leader writes, others answer fault.NotLeader. One process holds a data folder. An erased payload is
 // overwritten in its segment at once, but stays in the raft log until a marker trims that. SQLite's single writer is
 // what bounds its speed. Entries that a fold refused are rows of the table store_fold_error (journal, fold, number,
 // error), to be read with View.
@@ -25,6 +30,8 @@
 //	raft/                 raft-wal's log and its wal-meta.db
 //	snapshots/            raft's snapshots: each is a marker
 //	tables.db             SQLite
+//	sending-*/            a copy of tables.db on its way to another replica
+//	incoming/, arrived/   another replica's state, before it takes the place of tables.db and journals/
 //	journals/ID/          one folder for each journal, named by its id in hexadecimal
 //	  FIRST.seg           segments of entries, named by the number of the first one, 20 decimal digits
 //	  hashes              the tree
@@ -58,7 +65,8 @@
 // are only ever added with a new version.
 //
 // A marker is "dubanMARK1\n" and one JSON object: the last raft log that the tables have, the own journal and its time,
-// and size, bytes and root of each journal. It is written after segments, hashes and tables are fsynced; only then may
+// and size, bytes and root of each journal. In a state that was sent by the leader it also names files with their sizes,
+// and their bytes follow. It is written after segments, hashes and tables are fsynced; only then may
 // raft trim its log.
 //
 // # Starting

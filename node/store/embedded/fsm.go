@@ -2,11 +2,8 @@ package embedded
 
 import (
 	"fmt"
-	"io"
 
 	"github.com/hashicorp/raft"
-
-	"duban.internal/node/fault"
 )
 
 // fsm is raft's view of the store.
@@ -85,9 +82,3 @@ func (p *markerSnapshot) Persist(sink raft.SnapshotSink) error {
 
 // Release is raft.FSMSnapshot.
 func (p *markerSnapshot) Release() {}
-
-// Restore is called when the leader sends its whole state.
-func (f fsm) Restore(r io.ReadCloser) error {
-	defer func() { _ = r.Close() }() // read to its end, or of no use
-	return fault.New(fault.Unsupported, "this replica is too far behind for the leader's log: copy a data folder of another replica to it")
-}

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	cfg := testConfig(dir, id)
-	cfg.SegmentBytes, cfg.MarkerBytes, cfg.TrailingLogs = 64<<10, 100<<10, 4
+	cfg.SegmentBytes, cfg.MarkerBytes, cfg.TrailingLogs, cfg.walSegment = 64<<10, 100<<10, 4, 64<<10
 	s, err := Open(context.Background(), cfg)
 	if err != nil {
 		panic(err)

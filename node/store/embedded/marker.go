@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"duban.internal/node/fault"
 	"duban.internal/node/journal"
 )
 
@@ -24,6 +22,7 @@ type marker struct {
 	Own      string       `json:"own"`
 	Stamp    int64        `json:"stamp"`
 	Journals []markedSize `json:"journals"`
+	Files    []sentFile   `json:"files,omitempty"` // whose bytes follow, in a state that the leader sent
 }
 
 type markedSize struct {
@@ -40,22 +39,6 @@ func (mk *marker) write(w io.Writer) error {
 	}
 	_, err = w.Write(append([]byte(markerMagic), append(b, '\n')...))
 	return err
-}
-
-func readMarker(r io.Reader) (*marker, error) {
-	b, err := io.ReadAll(io.LimitReader(r, 64<<20))
-	if err != nil {
-		return nil, err
-	}
-	rest, ok := bytes.CutPrefix(b, []byte(markerMagic))
-	if !ok {
-		return nil, fault.New(fault.Corrupt, "the newest raft snapshot is not a marker of this program")
-	}
-	mk := &marker{}
-	if err := json.Unmarshal(rest, mk); err != nil {
-		return nil, fault.New(fault.Corrupt, "marker: %w", err)
-	}
-	return mk, nil
 }
 
 func (mk *marker) position(id journal.ID) position {
@@ -79,7 +62,7 @@ func newestMarker(snaps raft.SnapshotStore) (*marker, uint64, error) {
 		return nil, 0, fmt.Errorf("raft snapshot %s: %w", list[0].ID, err)
 	}
 	defer func() { _ = r.Close() }() // only read
-	mk, err := readMarker(r)
+	mk, _, err := readMarker(r)
 	return mk, meta.Index, err
 }
 

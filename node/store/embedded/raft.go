@@ -39,11 +39,8 @@ func (s *Store) openLog() error {
 	logger := raftLogger(s.cfg.Logger, "wal")
 	meta := &sealedTail{clock: s.cfg.Clock}
 	var err error
-	if s.cfg.walVFS != nil {
-		s.wal, err = wal.Open(dir, wal.WithMetaStore(meta), wal.WithLogger(logger), wal.WithSegmentFiler(segment.NewFiler(dir, s.cfg.walVFS)))
-	} else {
-		s.wal, err = wal.Open(dir, wal.WithMetaStore(meta), wal.WithLogger(logger))
-	}
+	s.wal, err = wal.Open(dir, wal.WithMetaStore(meta), wal.WithLogger(logger), wal.WithSegmentSize(s.cfg.walSegment),
+		wal.WithSegmentFiler(segment.NewFiler(dir, s.cfg.walVFS)))
 	if err != nil {
 		return fault.New(fault.Corrupt, "raft log: %w", err)
 	}
@@ -51,7 +48,7 @@ func (s *Store) openLog() error {
 	if err != nil {
 		return fmt.Errorf("raft snapshots: %w", err)
 	}
-	s.snaps = snaps
+	s.snaps = snaps // raft is given snapshots{}, which sends whole states
 	return nil
 }
 
@@ -108,7 +105,7 @@ func (s *Store) startRaft() error {
 		}
 	}
 	s.b = newBatcher(s, s.cfg.QueueBytes)
-	if s.raft, err = raft.NewRaft(c, fsm{s}, s.wal, s.wal, s.snaps, s.trans); err != nil {
+	if s.raft, err = raft.NewRaft(c, fsm{s}, s.wal, s.wal, snapshots{s.snaps, s}, s.trans); err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
 	s.follows.Add(1)

@@ -86,6 +86,7 @@ func (s *Store) load() error {
 		}
 	}
 	m.own = m.order[0]
+	s.own = m.own.id
 	if !s.cfg.Journal.IsZero() && s.cfg.Journal != m.own.id {
 		return fault.New(fault.Precondition, "data folder %s belongs to journal %s, not to %s: name the right folder", s.cfg.Dir, m.own.id, s.cfg.Journal)
 	}
@@ -109,6 +110,11 @@ func (s *Store) recover() error {
 		return err
 	}
 	m := s.m
+	if len(mk.Files) > 0 && m.applied < mk.Applied { // stopped while it took over the leader's state
+		if err := s.restoreNewest(); err != nil {
+			return err
+		}
+	}
 	if mk.Own != "" && mk.Own != m.own.id.String() {
 		return fault.New(fault.Corrupt, "the marker is of journal %s, the tables are of %s: the folder was mixed from two", mk.Own, m.own.id)
 	}

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -51,7 +52,8 @@ func replicaProcess(name string) error {
 	}
 	cfg := testConfig(filepath.Join(base, name), id)
 	cfg.Replica = name
-	cfg.MarkerBytes = 2 << 20
+	cfg.Logger = slog.New(slog.NewTextHandler(os.Stdout, nil))
+	cfg.MarkerBytes, cfg.TrailingLogs, cfg.walSegment = 100<<10, 8, 16<<10
 	for i, a := range strings.Split(os.Getenv(replicaEnv+"_PEERS"), ",") {
 		cfg.Peers = append(cfg.Peers, Peer{ID: fmt.Sprint("r", i), Address: a, Service: "service-of-r" + strconv.Itoa(i)})
 	}
@@ -160,7 +162,7 @@ func (r *replicaUnder) kill() {
 }
 
 // TestThreeReplicas forms three replicas over TLS, kills the one that leads, twice, and finds everything answered on all
-// three.
+// three. A replica that was away for longer than the log reaches back takes the leader's whole state.
 func TestThreeReplicas(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
@@ -182,7 +184,7 @@ func TestThreeReplicas(t *testing.T) {
 	for i := range all {
 		start(i)
 	}
-	answered := map[string]bool{}
+	answered, tookOver := map[string]bool{}, 0
 	patience := clock.System().Timer(90 * time.Second)
 	// until reads what replicas say until one has given so many answers; it returns that one.
 	until := func(n int) int {
@@ -204,6 +206,9 @@ func TestThreeReplicas(t *testing.T) {
 			if !ok {
 				t.Fatalf("replica %d ended", i)
 			}
+			if strings.Contains(line, "took over") {
+				tookOver++
+			}
 			if strings.HasPrefix(line, "leads") && line != fmt.Sprintf("leads service-of-r%d true", i) {
 				t.Errorf("replica %d says %q", i, line)
 			}
@@ -224,7 +229,7 @@ func TestThreeReplicas(t *testing.T) {
 			}
 		}
 		all[leader].lines = make(chan string) // says nothing
-		next := until(200)
+		next := until(800)                    // more than the log keeps for one that is away
 		if next == leader {
 			t.Fatal("a dead replica leads")
 		}
@@ -246,6 +251,9 @@ func TestThreeReplicas(t *testing.T) {
 				}
 				if key, found := strings.CutPrefix(line, "answered "); found {
 					answered[key] = true
+				}
+				if strings.Contains(line, "took over") {
+					tookOver++
 				}
 				if strings.HasPrefix(line, prefix) {
 					return line
@@ -300,7 +308,10 @@ func TestThreeReplicas(t *testing.T) {
 			t.Errorf("replica %s: %v %+v", r.name, err, rep.Findings)
 		}
 	}
-	t.Logf("%d answered", len(answered))
+	if tookOver == 0 {
+		t.Error("no replica took over the leader's state: the test does not show what it says")
+	}
+	t.Logf("%d answered, %d states taken over", len(answered), tookOver)
 }
 
 // certificate writes one key that all replicas of the test share.

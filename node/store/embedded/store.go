@@ -28,8 +28,9 @@ type Store struct {
 	m     *machine
 	w     *writer
 	b     *batcher
-	views *sql.DB
-	gets  chan *conn
+	own   journal.ID
+
+	readers atomic.Pointer[readers]
 
 	wake    chan struct{}     // the machine has changes
 	control chan func() error // run by the writer between jobs
@@ -65,7 +66,7 @@ type published struct {
 var _ store.Store = (*Store)(nil)
 
 // Open opens or begins the store in cfg.Dir. It returns when everything committed before is in the tables; with peers,
-// when there is a leader and this replica has what the leader had then. ctx bounds the waiting.
+// when there is a leader and this replica has applied what it knows to be committed. ctx bounds the waiting.
 func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -81,6 +82,9 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		}
 	}()
 	if s.lock, err = lockDir(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if err := settleArrived(cfg.Dir); err != nil {
 		return nil, err
 	}
 	if err := s.openTables(); err != nil {
@@ -116,6 +120,14 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 }
 
 func (s *Store) openTables() error {
+	if err := s.openWriter(); err != nil {
+		return err
+	}
+	return s.openReaders()
+}
+
+// openWriter opens the connections of the writer and of the ordered apply.
+func (s *Store) openWriter() error {
 	path := filepath.Join(s.cfg.Dir, tablesFile)
 	c, err := openConn(path, readWrite, "journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=16000",
 		"cache_size=-65536", "temp_store=MEMORY", "foreign_keys=OFF")
@@ -130,25 +142,68 @@ func (s *Store) openTables() error {
 	if err != nil {
 		return err
 	}
+	if s.m != nil {
+		s.m.rows.reader = reader
+		return nil
+	}
 	if s.m, err = newMachine(&s.cfg, reader); err != nil {
 		reader.close()
-		return err
 	}
-	s.gets = make(chan *conn, getters)
+	return err
+}
+
+// readers are the connections of queries.
+type readers struct {
+	gets    chan *conn
+	views   *sql.DB
+	retired atomic.Bool // the tables were exchanged: connections in use close when they are given back
+}
+
+func (s *Store) openReaders() error {
+	path := filepath.Join(s.cfg.Dir, tablesFile)
+	r := &readers{gets: make(chan *conn, getters)}
 	for range getters {
 		c, err := openConn(path, readOnly, "query_only=ON", "cache_size=-4096")
 		if err != nil {
-			return err
+			return errors.Join(err, r.retire())
 		}
-		s.gets <- c
+		r.gets <- c
 	}
-	s.views, err = sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)&_pragma=query_only(1)&_pragma=cache_size(-8192)")
+	var err error
+	r.views, err = sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)&_pragma=query_only(1)&_pragma=cache_size(-8192)")
 	if err != nil {
-		return err
+		return errors.Join(err, r.retire())
 	}
-	s.views.SetMaxIdleConns(4)
-	s.views.SetMaxOpenConns(16)
+	r.views.SetMaxIdleConns(4)
+	r.views.SetMaxOpenConns(16)
+	s.readers.Store(r)
 	return nil
+}
+
+func (r *readers) put(c *conn) {
+	if r.retired.Load() {
+		c.close()
+	} else {
+		r.gets <- c
+	}
+}
+
+// retire closes what is not in use.
+func (r *readers) retire() error {
+	r.retired.Store(true)
+	for {
+		select {
+		case c := <-r.gets:
+			c.close()
+			continue
+		default:
+		}
+		break
+	}
+	if r.views == nil {
+		return nil
+	}
+	return r.views.Close()
 }
 
 const getters = 4
@@ -160,6 +215,14 @@ func (s *Store) everything() []taken {
 		all = append(all, taken{log: l, info: l.info(l == s.m.own)})
 	}
 	return all
+}
+
+// republish replaces everything that was published.
+func (s *Store) republish(logs []taken) {
+	s.mu.Lock()
+	s.infos, s.byID = nil, map[journal.ID]int{}
+	s.mu.Unlock()
+	s.publish(logs)
 }
 
 // publish lets readers see a commit.
@@ -319,17 +382,8 @@ func (s *Store) release() error {
 	if s.trans != nil {
 		errs = append(errs, s.trans.Close())
 	}
-	if s.views != nil {
-		errs = append(errs, s.views.Close())
-	}
-	if s.gets != nil {
-		for range cap(s.gets) {
-			select {
-			case c := <-s.gets:
-				c.close()
-			default: // it was never opened
-			}
-		}
+	if r := s.readers.Load(); r != nil {
+		errs = append(errs, r.retire())
 	}
 	if s.m != nil {
 		s.m.rows.reader.close()
@@ -339,7 +393,7 @@ func (s *Store) release() error {
 			}
 		}
 	}
-	if s.w != nil {
+	if s.w != nil && s.w.conn != nil {
 		s.w.conn.close()
 	}
 	if s.wal != nil {

@@ -345,15 +345,18 @@ func readSnapshots(dir string) (*marker, uint64, error) {
 	if name == "" {
 		return &marker{}, 0, nil
 	}
-	state, err := os.ReadFile(filepath.Join(dir, name, "state.bin"))
+	f, err := os.Open(filepath.Join(dir, name, "state.bin"))
 	if err != nil {
 		return nil, 0, err
 	}
+	defer func() { _ = f.Close() }() // only read
 	sum := crc64.New(crc64.MakeTable(crc64.ECMA))
-	_, _ = sum.Write(state) // a hash does not fail
+	if _, err := io.Copy(sum, f); err != nil {
+		return nil, 0, err
+	}
 	if !bytes.Equal(sum.Sum(nil), best.CRC) {
 		return nil, 0, fmt.Errorf("%s: checksum does not match", name)
 	}
-	mk, err := readMarker(bytes.NewReader(state))
+	mk, _, err := readMarker(io.NewSectionReader(f, 0, 1<<62))
 	return mk, best.Index, err
 }
