@@ -3,10 +3,13 @@
 package federationtest
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -271,6 +274,38 @@ func (s *Store) Rows(id journal.ID, t *store.Table) []store.Row {
 		}
 	}
 	return out
+}
+
+// Scan reads rows in key order.
+func (s *Store) Scan(_ context.Context, id journal.ID, t *store.Table, from []any, most int) ([]store.Row, error) {
+	before := func(r store.Row, key []any) bool {
+		for i, k := range key {
+			if c := compare(r[i], k); c != 0 {
+				return c < 0
+			}
+		}
+		return false
+	}
+	rows := slices.DeleteFunc(s.Rows(id, t), func(r store.Row) bool { return before(r, from) })
+	slices.SortFunc(rows, func(a, b store.Row) int {
+		for i := range t.Key {
+			if c := compare(a[i], b[i]); c != 0 {
+				return c
+			}
+		}
+		return 0
+	})
+	return rows[:min(most, len(rows))], nil
+}
+
+func compare(a, b any) int {
+	switch a := a.(type) {
+	case int64:
+		return cmp.Compare(a, b.(int64))
+	case string:
+		return cmp.Compare(a, b.(string))
+	}
+	return bytes.Compare(a.([]byte), b.([]byte))
 }
 
 // View reads the table of checkpoints by SQL.

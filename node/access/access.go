@@ -75,12 +75,15 @@ var Policy = map[string]Row{
 	"/duban.v1.RegistryService/RegisterOffice":  register,
 	"/duban.v1.RegistryService/ListAgencies":    read,
 
-	"/duban.v1.NodeService/GetStatus": {Grants: []Grant{agencies, offices, operators, nodes}},
+	"/duban.v1.NodeService/GetStatus":      {Grants: []Grant{agencies, offices, operators, nodes}},
+	"/duban.v1.NodeService/AcceptClock":    {Grants: []Grant{{identity.Operator, Here}}},
+	"/duban.v1.NodeService/ReadmitJournal": {Grants: []Grant{{identity.Operator, Here}}},
 
 	"/duban.v1.AlertService/ListAlerts":   read,
 	"/duban.v1.AlertService/GetAlert":     read,
 	"/duban.v1.AlertService/WatchAlerts":  read,
 	"/duban.v1.AlertService/HandleAlert":  handle,
+	"/duban.v1.AlertService/ReopenAlert":  handle,
 	"/duban.v1.AlertService/DisputeAlert": {Grants: []Grant{{identity.Office, Here}}},
 
 	"/duban.v1.SyncService/Sync": {Grants: []Grant{nodes}},

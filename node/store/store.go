@@ -212,6 +212,9 @@ type Store interface {
 	Version(ctx context.Context, stream string) (uint64, error)
 	// Get reads one row of a journal by key, as fast as the engine can.
 	Get(ctx context.Context, id journal.ID, t *Table, key ...any) (Row, bool, error)
+	// Scan reads rows of a journal in key order, up to most, from the first whose leading key columns are not before
+	// from; empty for all. What is stepped without SQL reads by Get and Scan alone.
+	Scan(ctx context.Context, id journal.ID, t *Table, from []any, most int) ([]Row, error)
 	// View runs fn over one consistent state of the tables.
 	View(ctx context.Context, fn func(q Queryer) error) error
 

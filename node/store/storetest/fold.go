@@ -43,6 +43,51 @@ func rowsFold(t *testing.T, open Open) {
 	}
 }
 
+func scan(t *testing.T, open Open) {
+	b := start(t, open)
+	other := journal.NewID()
+	changes := []store.Change{{Table: mark, Owner: other, Row: store.Row{"a", int64(5), nil}}}
+	for _, name := range []string{"b", "a", "c"} {
+		for _, at := range []int64{20, -3, 10} {
+			changes = append(changes, store.Change{Table: mark, Row: store.Row{name, at, name}})
+		}
+	}
+	b.must(store.Command{Changes: changes})
+	for _, c := range []struct {
+		from []any
+		most int
+		want string
+	}{
+		{nil, 100, "a-3 a10 a20 b-3 b10 b20 c-3 c10 c20"},
+		{nil, 2, "a-3 a10"},
+		{[]any{"b"}, 100, "b-3 b10 b20 c-3 c10 c20"},
+		{[]any{"a", int64(11)}, 3, "a20 b-3 b10"},
+		{[]any{"b", int64(20)}, 1, "b20"},
+		{[]any{"d"}, 9, ""},
+	} {
+		rows, err := b.Scan(b.ctx, b.Own(), mark, c.from, c.most)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]string, len(rows))
+		for i, r := range rows {
+			got[i] = fmt.Sprint(r[0], r[1])
+		}
+		if g := strings.Join(got, " "); g != c.want {
+			t.Errorf("from %v, %d: %q, expected %q", c.from, c.most, g, c.want)
+		}
+	}
+	if rows, err := b.Scan(b.ctx, other, mark, nil, 9); err != nil || len(rows) != 1 {
+		t.Errorf("another journal's rows: %v %v", rows, err)
+	}
+	if rows, err := b.Scan(b.ctx, journal.NewID(), mark, nil, 9); err != nil || len(rows) != 0 {
+		t.Errorf("rows of a journal that is not here: %v %v", rows, err)
+	}
+	if _, err := b.Scan(b.ctx, b.Own(), mark, []any{"a", int64(1), "x"}, 9); err == nil {
+		t.Error("more key columns than the key has")
+	}
+}
+
 func foldsFail(t *testing.T, open Open) {
 	b := start(t, open)
 	b.must(store.Command{Entries: []store.Proposal{put("s", "a", "1")}})

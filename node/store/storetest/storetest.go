@@ -224,6 +224,7 @@ func Run(t *testing.T, open Open) {
 		{"replicas", replicas},
 		{"proofs", proofs},
 		{"rows", rowsFold},
+		{"scan", scan},
 		{"folds that fail", foldsFail},
 		{"unknown kinds", unknownKinds},
 		{"erasure", erasure},

@@ -41,6 +41,8 @@ const (
 	LevelState_LEVEL_STATE_DISPUTED LevelState = 5
 	// Overdue at the last level: its limit passed, and no level follows.
 	LevelState_LEVEL_STATE_OVERDUE LevelState = 6
+	// Withdrawn: it was opened on silence, and the level below turned out to have been handled.
+	LevelState_LEVEL_STATE_WITHDRAWN LevelState = 7
 )
 
 // Enum value maps for LevelState.
@@ -53,6 +55,7 @@ var (
 		4: "LEVEL_STATE_VACANT",
 		5: "LEVEL_STATE_DISPUTED",
 		6: "LEVEL_STATE_OVERDUE",
+		7: "LEVEL_STATE_WITHDRAWN",
 	}
 	LevelState_value = map[string]int32{
 		"LEVEL_STATE_UNSPECIFIED": 0,
@@ -62,6 +65,7 @@ var (
 		"LEVEL_STATE_VACANT":      4,
 		"LEVEL_STATE_DISPUTED":    5,
 		"LEVEL_STATE_OVERDUE":     6,
+		"LEVEL_STATE_WITHDRAWN":   7,
 	}
 )
 
@@ -128,7 +132,21 @@ type AlertLevel struct {
 	// True where the handling came after the next level had opened.
 	Late bool `protobuf:"varint,16,opt,name=late,proto3" json:"late,omitempty"`
 	// Limit as the profile states it.
-	Limit         string `protobuf:"bytes,17,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit string `protobuf:"bytes,17,opt,name=limit,proto3" json:"limit,omitempty"`
+	// True where the level below should have been opened by its own node, and was not.
+	NotOpenedBelow bool `protobuf:"varint,18,opt,name=not_opened_below,json=notOpenedBelow,proto3" json:"not_opened_below,omitempty"`
+	// True where it was opened on silence.
+	OnSilence bool `protobuf:"varint,19,opt,name=on_silence,json=onSilence,proto3" json:"on_silence,omitempty"`
+	// Jurisdiction of the node below that was silent or did not open; empty for none.
+	Below string `protobuf:"bytes,20,opt,name=below,proto3" json:"below,omitempty"`
+	// Basis of its withdrawal; unspecified where it was not withdrawn.
+	Withdrawn Basis `protobuf:"varint,21,opt,name=withdrawn,proto3,enum=duban.v1.Basis" json:"withdrawn,omitempty"`
+	// When it was withdrawn.
+	WithdrawnUs int64 `protobuf:"varint,22,opt,name=withdrawn_us,json=withdrawnUs,proto3" json:"withdrawn_us,omitempty"`
+	// When it was reopened after a withdrawal; 0 where it was not.
+	ReopenedUs int64 `protobuf:"varint,23,opt,name=reopened_us,json=reopenedUs,proto3" json:"reopened_us,omitempty"`
+	// Why it was reopened.
+	ReopenReason  string `protobuf:"bytes,24,opt,name=reopen_reason,json=reopenReason,proto3" json:"reopen_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -278,6 +296,55 @@ func (x *AlertLevel) GetLate() bool {
 func (x *AlertLevel) GetLimit() string {
 	if x != nil {
 		return x.Limit
+	}
+	return ""
+}
+
+func (x *AlertLevel) GetNotOpenedBelow() bool {
+	if x != nil {
+		return x.NotOpenedBelow
+	}
+	return false
+}
+
+func (x *AlertLevel) GetOnSilence() bool {
+	if x != nil {
+		return x.OnSilence
+	}
+	return false
+}
+
+func (x *AlertLevel) GetBelow() string {
+	if x != nil {
+		return x.Below
+	}
+	return ""
+}
+
+func (x *AlertLevel) GetWithdrawn() Basis {
+	if x != nil {
+		return x.Withdrawn
+	}
+	return Basis_BASIS_UNSPECIFIED
+}
+
+func (x *AlertLevel) GetWithdrawnUs() int64 {
+	if x != nil {
+		return x.WithdrawnUs
+	}
+	return 0
+}
+
+func (x *AlertLevel) GetReopenedUs() int64 {
+	if x != nil {
+		return x.ReopenedUs
+	}
+	return 0
+}
+
+func (x *AlertLevel) GetReopenReason() string {
+	if x != nil {
+		return x.ReopenReason
 	}
 	return ""
 }
@@ -439,7 +506,9 @@ type ListAlertsRequest struct {
 	// Rows a page, 1 to 1000; 0 for 100.
 	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// Where to go on.
-	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only alerts with a level that was withdrawn as claimed and not reopened: for the receiving office to look at.
+	ClaimedOnly   bool `protobuf:"varint,6,opt,name=claimed_only,json=claimedOnly,proto3" json:"claimed_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -507,6 +576,13 @@ func (x *ListAlertsRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListAlertsRequest) GetClaimedOnly() bool {
+	if x != nil {
+		return x.ClaimedOnly
+	}
+	return false
 }
 
 // ListAlertsResponse is a page of alerts.
@@ -921,6 +997,125 @@ func (x *DisputeAlertResponse) GetAlert() *Alert {
 	return nil
 }
 
+// ReopenAlertRequest reopens a level that was withdrawn as claimed.
+type ReopenAlertRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of this request; empty for none.
+	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Alert id.
+	AlertId string `protobuf:"bytes,2,opt,name=alert_id,json=alertId,proto3" json:"alert_id,omitempty"`
+	// Reasons.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who reopens it.
+	ReopenedBy    string `protobuf:"bytes,4,opt,name=reopened_by,json=reopenedBy,proto3" json:"reopened_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReopenAlertRequest) Reset() {
+	*x = ReopenAlertRequest{}
+	mi := &file_duban_v1_alert_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReopenAlertRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReopenAlertRequest) ProtoMessage() {}
+
+func (x *ReopenAlertRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_alert_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReopenAlertRequest.ProtoReflect.Descriptor instead.
+func (*ReopenAlertRequest) Descriptor() ([]byte, []int) {
+	return file_duban_v1_alert_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ReopenAlertRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *ReopenAlertRequest) GetAlertId() string {
+	if x != nil {
+		return x.AlertId
+	}
+	return ""
+}
+
+func (x *ReopenAlertRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ReopenAlertRequest) GetReopenedBy() string {
+	if x != nil {
+		return x.ReopenedBy
+	}
+	return ""
+}
+
+// ReopenAlertResponse is the alert as it then stands.
+type ReopenAlertResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The alert.
+	Alert         *Alert `protobuf:"bytes,1,opt,name=alert,proto3" json:"alert,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReopenAlertResponse) Reset() {
+	*x = ReopenAlertResponse{}
+	mi := &file_duban_v1_alert_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReopenAlertResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReopenAlertResponse) ProtoMessage() {}
+
+func (x *ReopenAlertResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_alert_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReopenAlertResponse.ProtoReflect.Descriptor instead.
+func (*ReopenAlertResponse) Descriptor() ([]byte, []int) {
+	return file_duban_v1_alert_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ReopenAlertResponse) GetAlert() *Alert {
+	if x != nil {
+		return x.Alert
+	}
+	return nil
+}
+
 // WatchAlertsRequest asks for changes.
 type WatchAlertsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -932,7 +1127,7 @@ type WatchAlertsRequest struct {
 
 func (x *WatchAlertsRequest) Reset() {
 	*x = WatchAlertsRequest{}
-	mi := &file_duban_v1_alert_proto_msgTypes[10]
+	mi := &file_duban_v1_alert_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1139,7 @@ func (x *WatchAlertsRequest) String() string {
 func (*WatchAlertsRequest) ProtoMessage() {}
 
 func (x *WatchAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_alert_proto_msgTypes[10]
+	mi := &file_duban_v1_alert_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1152,7 @@ func (x *WatchAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchAlertsRequest.ProtoReflect.Descriptor instead.
 func (*WatchAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_duban_v1_alert_proto_rawDescGZIP(), []int{10}
+	return file_duban_v1_alert_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WatchAlertsRequest) GetJurisdiction() string {
@@ -978,7 +1173,7 @@ type WatchAlertsResponse struct {
 
 func (x *WatchAlertsResponse) Reset() {
 	*x = WatchAlertsResponse{}
-	mi := &file_duban_v1_alert_proto_msgTypes[11]
+	mi := &file_duban_v1_alert_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1185,7 @@ func (x *WatchAlertsResponse) String() string {
 func (*WatchAlertsResponse) ProtoMessage() {}
 
 func (x *WatchAlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_alert_proto_msgTypes[11]
+	mi := &file_duban_v1_alert_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1198,7 @@ func (x *WatchAlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchAlertsResponse.ProtoReflect.Descriptor instead.
 func (*WatchAlertsResponse) Descriptor() ([]byte, []int) {
-	return file_duban_v1_alert_proto_rawDescGZIP(), []int{11}
+	return file_duban_v1_alert_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchAlertsResponse) GetAlert() *Alert {
@@ -1017,7 +1212,7 @@ var File_duban_v1_alert_proto protoreflect.FileDescriptor
 
 const file_duban_v1_alert_proto_rawDesc = "" +
 	"\n" +
-	"\x14duban/v1/alert.proto\x12\bduban.v1\"\xdf\x03\n" +
+	"\x14duban/v1/alert.proto\x12\bduban.v1\x1a\x14duban/v1/entry.proto\"\xd6\x05\n" +
 	"\n" +
 	"AlertLevel\x12\x14\n" +
 	"\x05round\x18\x01 \x01(\rR\x05round\x12\x14\n" +
@@ -1039,7 +1234,16 @@ const file_duban_v1_alert_proto_rawDesc = "" +
 	"\n" +
 	"handled_by\x18\x0f \x01(\tR\thandledBy\x12\x12\n" +
 	"\x04late\x18\x10 \x01(\bR\x04late\x12\x14\n" +
-	"\x05limit\x18\x11 \x01(\tR\x05limit\"\xcf\x02\n" +
+	"\x05limit\x18\x11 \x01(\tR\x05limit\x12(\n" +
+	"\x10not_opened_below\x18\x12 \x01(\bR\x0enotOpenedBelow\x12\x1d\n" +
+	"\n" +
+	"on_silence\x18\x13 \x01(\bR\tonSilence\x12\x14\n" +
+	"\x05below\x18\x14 \x01(\tR\x05below\x12-\n" +
+	"\twithdrawn\x18\x15 \x01(\x0e2\x0f.duban.v1.BasisR\twithdrawn\x12!\n" +
+	"\fwithdrawn_us\x18\x16 \x01(\x03R\vwithdrawnUs\x12\x1f\n" +
+	"\vreopened_us\x18\x17 \x01(\x03R\n" +
+	"reopenedUs\x12#\n" +
+	"\rreopen_reason\x18\x18 \x01(\tR\freopenReason\"\xcf\x02\n" +
 	"\x05Alert\x12\x19\n" +
 	"\balert_id\x18\x01 \x01(\tR\aalertId\x12\x14\n" +
 	"\x05point\x18\x02 \x01(\tR\x05point\x12\x18\n" +
@@ -1053,14 +1257,15 @@ const file_duban_v1_alert_proto_rawDesc = "" +
 	"\x06levels\x18\n" +
 	" \x03(\v2\x14.duban.v1.AlertLevelR\x06levels\x12\x16\n" +
 	"\x06closed\x18\v \x01(\bR\x06closed\x12\x1c\n" +
-	"\tgenerated\x18\f \x01(\bR\tgenerated\"\xa6\x01\n" +
+	"\tgenerated\x18\f \x01(\bR\tgenerated\"\xc9\x01\n" +
 	"\x11ListAlertsRequest\x12\"\n" +
 	"\fjurisdiction\x18\x01 \x01(\tR\fjurisdiction\x12\x1b\n" +
 	"\topen_only\x18\x02 \x01(\bR\bopenOnly\x12\x14\n" +
 	"\x05level\x18\x03 \x01(\rR\x05level\x12\x1b\n" +
 	"\tpage_size\x18\x04 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x05 \x01(\tR\tpageToken\"e\n" +
+	"page_token\x18\x05 \x01(\tR\tpageToken\x12!\n" +
+	"\fclaimed_only\x18\x06 \x01(\bR\vclaimedOnly\"e\n" +
 	"\x12ListAlertsResponse\x12'\n" +
 	"\x06alerts\x18\x01 \x03(\v2\x0f.duban.v1.AlertR\x06alerts\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\",\n" +
@@ -1088,11 +1293,20 @@ const file_duban_v1_alert_proto_rawDesc = "" +
 	"\vdisputed_by\x18\x04 \x01(\tR\n" +
 	"disputedBy\"=\n" +
 	"\x14DisputeAlertResponse\x12%\n" +
+	"\x05alert\x18\x01 \x01(\v2\x0f.duban.v1.AlertR\x05alert\"\x87\x01\n" +
+	"\x12ReopenAlertRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x19\n" +
+	"\balert_id\x18\x02 \x01(\tR\aalertId\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1f\n" +
+	"\vreopened_by\x18\x04 \x01(\tR\n" +
+	"reopenedBy\"<\n" +
+	"\x13ReopenAlertResponse\x12%\n" +
 	"\x05alert\x18\x01 \x01(\v2\x0f.duban.v1.AlertR\x05alert\"8\n" +
 	"\x12WatchAlertsRequest\x12\"\n" +
 	"\fjurisdiction\x18\x01 \x01(\tR\fjurisdiction\"<\n" +
 	"\x13WatchAlertsResponse\x12%\n" +
-	"\x05alert\x18\x01 \x01(\v2\x0f.duban.v1.AlertR\x05alert*\xbb\x01\n" +
+	"\x05alert\x18\x01 \x01(\v2\x0f.duban.v1.AlertR\x05alert*\xd6\x01\n" +
 	"\n" +
 	"LevelState\x12\x1b\n" +
 	"\x17LEVEL_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
@@ -1101,13 +1315,15 @@ const file_duban_v1_alert_proto_rawDesc = "" +
 	"\x12LEVEL_STATE_PASSED\x10\x03\x12\x16\n" +
 	"\x12LEVEL_STATE_VACANT\x10\x04\x12\x18\n" +
 	"\x14LEVEL_STATE_DISPUTED\x10\x05\x12\x17\n" +
-	"\x13LEVEL_STATE_OVERDUE\x10\x062\x83\x03\n" +
+	"\x13LEVEL_STATE_OVERDUE\x10\x06\x12\x19\n" +
+	"\x15LEVEL_STATE_WITHDRAWN\x10\a2\xcf\x03\n" +
 	"\fAlertService\x12G\n" +
 	"\n" +
 	"ListAlerts\x12\x1b.duban.v1.ListAlertsRequest\x1a\x1c.duban.v1.ListAlertsResponse\x12A\n" +
 	"\bGetAlert\x12\x19.duban.v1.GetAlertRequest\x1a\x1a.duban.v1.GetAlertResponse\x12J\n" +
 	"\vHandleAlert\x12\x1c.duban.v1.HandleAlertRequest\x1a\x1d.duban.v1.HandleAlertResponse\x12M\n" +
-	"\fDisputeAlert\x12\x1d.duban.v1.DisputeAlertRequest\x1a\x1e.duban.v1.DisputeAlertResponse\x12L\n" +
+	"\fDisputeAlert\x12\x1d.duban.v1.DisputeAlertRequest\x1a\x1e.duban.v1.DisputeAlertResponse\x12J\n" +
+	"\vReopenAlert\x12\x1c.duban.v1.ReopenAlertRequest\x1a\x1d.duban.v1.ReopenAlertResponse\x12L\n" +
 	"\vWatchAlerts\x12\x1c.duban.v1.WatchAlertsRequest\x1a\x1d.duban.v1.WatchAlertsResponse0\x01B'Z%duban.internal/proto/duban/v1;dubanv1b\x06proto3"
 
 var (
@@ -1123,7 +1339,7 @@ func file_duban_v1_alert_proto_rawDescGZIP() []byte {
 }
 
 var file_duban_v1_alert_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_duban_v1_alert_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_duban_v1_alert_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_duban_v1_alert_proto_goTypes = []any{
 	(LevelState)(0),              // 0: duban.v1.LevelState
 	(*AlertLevel)(nil),           // 1: duban.v1.AlertLevel
@@ -1136,32 +1352,39 @@ var file_duban_v1_alert_proto_goTypes = []any{
 	(*HandleAlertResponse)(nil),  // 8: duban.v1.HandleAlertResponse
 	(*DisputeAlertRequest)(nil),  // 9: duban.v1.DisputeAlertRequest
 	(*DisputeAlertResponse)(nil), // 10: duban.v1.DisputeAlertResponse
-	(*WatchAlertsRequest)(nil),   // 11: duban.v1.WatchAlertsRequest
-	(*WatchAlertsResponse)(nil),  // 12: duban.v1.WatchAlertsResponse
+	(*ReopenAlertRequest)(nil),   // 11: duban.v1.ReopenAlertRequest
+	(*ReopenAlertResponse)(nil),  // 12: duban.v1.ReopenAlertResponse
+	(*WatchAlertsRequest)(nil),   // 13: duban.v1.WatchAlertsRequest
+	(*WatchAlertsResponse)(nil),  // 14: duban.v1.WatchAlertsResponse
+	(Basis)(0),                   // 15: duban.v1.Basis
 }
 var file_duban_v1_alert_proto_depIdxs = []int32{
 	0,  // 0: duban.v1.AlertLevel.state:type_name -> duban.v1.LevelState
-	1,  // 1: duban.v1.Alert.levels:type_name -> duban.v1.AlertLevel
-	2,  // 2: duban.v1.ListAlertsResponse.alerts:type_name -> duban.v1.Alert
-	2,  // 3: duban.v1.GetAlertResponse.alert:type_name -> duban.v1.Alert
-	2,  // 4: duban.v1.HandleAlertResponse.alert:type_name -> duban.v1.Alert
-	2,  // 5: duban.v1.DisputeAlertResponse.alert:type_name -> duban.v1.Alert
-	2,  // 6: duban.v1.WatchAlertsResponse.alert:type_name -> duban.v1.Alert
-	3,  // 7: duban.v1.AlertService.ListAlerts:input_type -> duban.v1.ListAlertsRequest
-	5,  // 8: duban.v1.AlertService.GetAlert:input_type -> duban.v1.GetAlertRequest
-	7,  // 9: duban.v1.AlertService.HandleAlert:input_type -> duban.v1.HandleAlertRequest
-	9,  // 10: duban.v1.AlertService.DisputeAlert:input_type -> duban.v1.DisputeAlertRequest
-	11, // 11: duban.v1.AlertService.WatchAlerts:input_type -> duban.v1.WatchAlertsRequest
-	4,  // 12: duban.v1.AlertService.ListAlerts:output_type -> duban.v1.ListAlertsResponse
-	6,  // 13: duban.v1.AlertService.GetAlert:output_type -> duban.v1.GetAlertResponse
-	8,  // 14: duban.v1.AlertService.HandleAlert:output_type -> duban.v1.HandleAlertResponse
-	10, // 15: duban.v1.AlertService.DisputeAlert:output_type -> duban.v1.DisputeAlertResponse
-	12, // 16: duban.v1.AlertService.WatchAlerts:output_type -> duban.v1.WatchAlertsResponse
-	12, // [12:17] is the sub-list for method output_type
-	7,  // [7:12] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	15, // 1: duban.v1.AlertLevel.withdrawn:type_name -> duban.v1.Basis
+	1,  // 2: duban.v1.Alert.levels:type_name -> duban.v1.AlertLevel
+	2,  // 3: duban.v1.ListAlertsResponse.alerts:type_name -> duban.v1.Alert
+	2,  // 4: duban.v1.GetAlertResponse.alert:type_name -> duban.v1.Alert
+	2,  // 5: duban.v1.HandleAlertResponse.alert:type_name -> duban.v1.Alert
+	2,  // 6: duban.v1.DisputeAlertResponse.alert:type_name -> duban.v1.Alert
+	2,  // 7: duban.v1.ReopenAlertResponse.alert:type_name -> duban.v1.Alert
+	2,  // 8: duban.v1.WatchAlertsResponse.alert:type_name -> duban.v1.Alert
+	3,  // 9: duban.v1.AlertService.ListAlerts:input_type -> duban.v1.ListAlertsRequest
+	5,  // 10: duban.v1.AlertService.GetAlert:input_type -> duban.v1.GetAlertRequest
+	7,  // 11: duban.v1.AlertService.HandleAlert:input_type -> duban.v1.HandleAlertRequest
+	9,  // 12: duban.v1.AlertService.DisputeAlert:input_type -> duban.v1.DisputeAlertRequest
+	11, // 13: duban.v1.AlertService.ReopenAlert:input_type -> duban.v1.ReopenAlertRequest
+	13, // 14: duban.v1.AlertService.WatchAlerts:input_type -> duban.v1.WatchAlertsRequest
+	4,  // 15: duban.v1.AlertService.ListAlerts:output_type -> duban.v1.ListAlertsResponse
+	6,  // 16: duban.v1.AlertService.GetAlert:output_type -> duban.v1.GetAlertResponse
+	8,  // 17: duban.v1.AlertService.HandleAlert:output_type -> duban.v1.HandleAlertResponse
+	10, // 18: duban.v1.AlertService.DisputeAlert:output_type -> duban.v1.DisputeAlertResponse
+	12, // 19: duban.v1.AlertService.ReopenAlert:output_type -> duban.v1.ReopenAlertResponse
+	14, // 20: duban.v1.AlertService.WatchAlerts:output_type -> duban.v1.WatchAlertsResponse
+	15, // [15:21] is the sub-list for method output_type
+	9,  // [9:15] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_duban_v1_alert_proto_init() }
@@ -1169,13 +1392,14 @@ func file_duban_v1_alert_proto_init() {
 	if File_duban_v1_alert_proto != nil {
 		return
 	}
+	file_duban_v1_entry_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_duban_v1_alert_proto_rawDesc), len(file_duban_v1_alert_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

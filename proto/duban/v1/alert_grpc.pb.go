@@ -25,6 +25,7 @@ const (
 	AlertService_GetAlert_FullMethodName     = "/duban.v1.AlertService/GetAlert"
 	AlertService_HandleAlert_FullMethodName  = "/duban.v1.AlertService/HandleAlert"
 	AlertService_DisputeAlert_FullMethodName = "/duban.v1.AlertService/DisputeAlert"
+	AlertService_ReopenAlert_FullMethodName  = "/duban.v1.AlertService/ReopenAlert"
 	AlertService_WatchAlerts_FullMethodName  = "/duban.v1.AlertService/WatchAlerts"
 )
 
@@ -42,6 +43,8 @@ type AlertServiceClient interface {
 	HandleAlert(ctx context.Context, in *HandleAlertRequest, opts ...grpc.CallOption) (*HandleAlertResponse, error)
 	// DisputeAlert disputes the handling of the level below: a new round starts.
 	DisputeAlert(ctx context.Context, in *DisputeAlertRequest, opts ...grpc.CallOption) (*DisputeAlertResponse, error)
+	// ReopenAlert opens a level again that was withdrawn on the word of its journal alone ("claimed").
+	ReopenAlert(ctx context.Context, in *ReopenAlertRequest, opts ...grpc.CallOption) (*ReopenAlertResponse, error)
 	// WatchAlerts sends alerts as they change, first those that are open.
 	WatchAlerts(ctx context.Context, in *WatchAlertsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchAlertsResponse], error)
 }
@@ -94,6 +97,16 @@ func (c *alertServiceClient) DisputeAlert(ctx context.Context, in *DisputeAlertR
 	return out, nil
 }
 
+func (c *alertServiceClient) ReopenAlert(ctx context.Context, in *ReopenAlertRequest, opts ...grpc.CallOption) (*ReopenAlertResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReopenAlertResponse)
+	err := c.cc.Invoke(ctx, AlertService_ReopenAlert_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *alertServiceClient) WatchAlerts(ctx context.Context, in *WatchAlertsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchAlertsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &AlertService_ServiceDesc.Streams[0], AlertService_WatchAlerts_FullMethodName, cOpts...)
@@ -127,6 +140,8 @@ type AlertServiceServer interface {
 	HandleAlert(context.Context, *HandleAlertRequest) (*HandleAlertResponse, error)
 	// DisputeAlert disputes the handling of the level below: a new round starts.
 	DisputeAlert(context.Context, *DisputeAlertRequest) (*DisputeAlertResponse, error)
+	// ReopenAlert opens a level again that was withdrawn on the word of its journal alone ("claimed").
+	ReopenAlert(context.Context, *ReopenAlertRequest) (*ReopenAlertResponse, error)
 	// WatchAlerts sends alerts as they change, first those that are open.
 	WatchAlerts(*WatchAlertsRequest, grpc.ServerStreamingServer[WatchAlertsResponse]) error
 	mustEmbedUnimplementedAlertServiceServer()
@@ -150,6 +165,9 @@ func (UnimplementedAlertServiceServer) HandleAlert(context.Context, *HandleAlert
 }
 func (UnimplementedAlertServiceServer) DisputeAlert(context.Context, *DisputeAlertRequest) (*DisputeAlertResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DisputeAlert not implemented")
+}
+func (UnimplementedAlertServiceServer) ReopenAlert(context.Context, *ReopenAlertRequest) (*ReopenAlertResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReopenAlert not implemented")
 }
 func (UnimplementedAlertServiceServer) WatchAlerts(*WatchAlertsRequest, grpc.ServerStreamingServer[WatchAlertsResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchAlerts not implemented")
@@ -247,6 +265,24 @@ func _AlertService_DisputeAlert_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AlertService_ReopenAlert_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReopenAlertRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AlertServiceServer).ReopenAlert(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AlertService_ReopenAlert_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AlertServiceServer).ReopenAlert(ctx, req.(*ReopenAlertRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AlertService_WatchAlerts_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchAlertsRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -280,6 +316,10 @@ var AlertService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DisputeAlert",
 			Handler:    _AlertService_DisputeAlert_Handler,
+		},
+		{
+			MethodName: "ReopenAlert",
+			Handler:    _AlertService_ReopenAlert_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -48,6 +48,10 @@ const (
 	EntryKind_ENTRY_KIND_PAYLOAD_ERASED EntryKind = 5
 	// PeerRefused: a peer's journal was refused; both checkpoints are kept.
 	EntryKind_ENTRY_KIND_PEER_REFUSED EntryKind = 6
+	// ClockAccepted: a clock that jumped or ran ahead was accepted by people.
+	EntryKind_ENTRY_KIND_CLOCK_ACCEPTED EntryKind = 7
+	// JournalReadmitted: people settled why a peer's journal was refused; it is taken again.
+	EntryKind_ENTRY_KIND_JOURNAL_READMITTED EntryKind = 8
 	// AgencyRegistered (登记执法主体).
 	EntryKind_ENTRY_KIND_AGENCY_REGISTERED EntryKind = 10
 	// OfficerRegistered (登记执法人员).
@@ -74,6 +78,14 @@ const (
 	EntryKind_ENTRY_KIND_LEVEL_HANDLED EntryKind = 42
 	// LevelDisputed (提出异议); it starts a new round.
 	EntryKind_ENTRY_KIND_LEVEL_DISPUTED EntryKind = 43
+	// LevelWithdrawn (撤回预警): what opened on silence turned out to have been handled.
+	EntryKind_ENTRY_KIND_LEVEL_WITHDRAWN EntryKind = 44
+	// LevelReopened (恢复预警): the receiving office does not believe what was only claimed.
+	EntryKind_ENTRY_KIND_LEVEL_REOPENED EntryKind = 45
+	// Addressed (下行编号): entries of this journal that concern a jurisdiction below, by dense numbers.
+	EntryKind_ENTRY_KIND_ADDRESSED EntryKind = 50
+	// ReceivedFromAbove (收到下行): entries of a journal above that were addressed to this jurisdiction, with their proofs.
+	EntryKind_ENTRY_KIND_RECEIVED_FROM_ABOVE EntryKind = 51
 )
 
 // Enum value maps for EntryKind.
@@ -86,6 +98,8 @@ var (
 		4:  "ENTRY_KIND_JOURNAL_KEY_RECORDED",
 		5:  "ENTRY_KIND_PAYLOAD_ERASED",
 		6:  "ENTRY_KIND_PEER_REFUSED",
+		7:  "ENTRY_KIND_CLOCK_ACCEPTED",
+		8:  "ENTRY_KIND_JOURNAL_READMITTED",
 		10: "ENTRY_KIND_AGENCY_REGISTERED",
 		11: "ENTRY_KIND_OFFICER_REGISTERED",
 		12: "ENTRY_KIND_OFFICE_REGISTERED",
@@ -99,6 +113,10 @@ var (
 		41: "ENTRY_KIND_LEVEL_OPENED",
 		42: "ENTRY_KIND_LEVEL_HANDLED",
 		43: "ENTRY_KIND_LEVEL_DISPUTED",
+		44: "ENTRY_KIND_LEVEL_WITHDRAWN",
+		45: "ENTRY_KIND_LEVEL_REOPENED",
+		50: "ENTRY_KIND_ADDRESSED",
+		51: "ENTRY_KIND_RECEIVED_FROM_ABOVE",
 	}
 	EntryKind_value = map[string]int32{
 		"ENTRY_KIND_UNSPECIFIED":          0,
@@ -108,6 +126,8 @@ var (
 		"ENTRY_KIND_JOURNAL_KEY_RECORDED": 4,
 		"ENTRY_KIND_PAYLOAD_ERASED":       5,
 		"ENTRY_KIND_PEER_REFUSED":         6,
+		"ENTRY_KIND_CLOCK_ACCEPTED":       7,
+		"ENTRY_KIND_JOURNAL_READMITTED":   8,
 		"ENTRY_KIND_AGENCY_REGISTERED":    10,
 		"ENTRY_KIND_OFFICER_REGISTERED":   11,
 		"ENTRY_KIND_OFFICE_REGISTERED":    12,
@@ -121,6 +141,10 @@ var (
 		"ENTRY_KIND_LEVEL_OPENED":         41,
 		"ENTRY_KIND_LEVEL_HANDLED":        42,
 		"ENTRY_KIND_LEVEL_DISPUTED":       43,
+		"ENTRY_KIND_LEVEL_WITHDRAWN":      44,
+		"ENTRY_KIND_LEVEL_REOPENED":       45,
+		"ENTRY_KIND_ADDRESSED":            50,
+		"ENTRY_KIND_RECEIVED_FROM_ABOVE":  51,
 	}
 )
 
@@ -149,6 +173,59 @@ func (x EntryKind) Number() protoreflect.EnumNumber {
 // Deprecated: Use EntryKind.Descriptor instead.
 func (EntryKind) EnumDescriptor() ([]byte, []int) {
 	return file_duban_v1_entry_proto_rawDescGZIP(), []int{0}
+}
+
+// Basis says how sure a withdrawal is (撤回依据).
+type Basis int32
+
+const (
+	// None.
+	Basis_BASIS_UNSPECIFIED Basis = 0
+	// A checkpoint that covers the handling was witnessed by an ancestor within the grace: it can't have been backdated.
+	Basis_BASIS_WITNESSED Basis = 1
+	// Only the journal itself says that it was in time.
+	Basis_BASIS_CLAIMED Basis = 2
+)
+
+// Enum value maps for Basis.
+var (
+	Basis_name = map[int32]string{
+		0: "BASIS_UNSPECIFIED",
+		1: "BASIS_WITNESSED",
+		2: "BASIS_CLAIMED",
+	}
+	Basis_value = map[string]int32{
+		"BASIS_UNSPECIFIED": 0,
+		"BASIS_WITNESSED":   1,
+		"BASIS_CLAIMED":     2,
+	}
+)
+
+func (x Basis) Enum() *Basis {
+	p := new(Basis)
+	*p = x
+	return p
+}
+
+func (x Basis) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Basis) Descriptor() protoreflect.EnumDescriptor {
+	return file_duban_v1_entry_proto_enumTypes[1].Descriptor()
+}
+
+func (Basis) Type() protoreflect.EnumType {
+	return &file_duban_v1_entry_proto_enumTypes[1]
+}
+
+func (x Basis) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Basis.Descriptor instead.
+func (Basis) EnumDescriptor() ([]byte, []int) {
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{1}
 }
 
 // JurisdictionNamed states which jurisdiction (辖区) a journal stands for from this entry on.
@@ -626,6 +703,153 @@ func (x *PeerRefused) GetFrom() uint64 {
 	return 0
 }
 
+// ClockAccepted says that the node's clock is right although it jumped, or although the parent's shows less: the node
+// records again.
+type ClockAccepted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the clock should have shown, by what was known before.
+	ExpectedUs int64 `protobuf:"varint,1,opt,name=expected_us,json=expectedUs,proto3" json:"expected_us,omitempty"`
+	// What it showed when it was accepted.
+	ShownUs int64 `protobuf:"varint,2,opt,name=shown_us,json=shownUs,proto3" json:"shown_us,omitempty"`
+	// Why it is right.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who accepted it.
+	AcceptedBy    string `protobuf:"bytes,4,opt,name=accepted_by,json=acceptedBy,proto3" json:"accepted_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClockAccepted) Reset() {
+	*x = ClockAccepted{}
+	mi := &file_duban_v1_entry_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClockAccepted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClockAccepted) ProtoMessage() {}
+
+func (x *ClockAccepted) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_entry_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClockAccepted.ProtoReflect.Descriptor instead.
+func (*ClockAccepted) Descriptor() ([]byte, []int) {
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ClockAccepted) GetExpectedUs() int64 {
+	if x != nil {
+		return x.ExpectedUs
+	}
+	return 0
+}
+
+func (x *ClockAccepted) GetShownUs() int64 {
+	if x != nil {
+		return x.ShownUs
+	}
+	return 0
+}
+
+func (x *ClockAccepted) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ClockAccepted) GetAcceptedBy() string {
+	if x != nil {
+		return x.AcceptedBy
+	}
+	return ""
+}
+
+// JournalReadmitted lifts the refusal of a journal from below: it is taken again where it extends what is held.
+type JournalReadmitted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Journal id, 16 bytes.
+	Journal []byte `protobuf:"bytes,1,opt,name=journal,proto3" json:"journal,omitempty"`
+	// Jurisdiction code of that journal.
+	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	// How it was settled.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who decided.
+	DecidedBy     string `protobuf:"bytes,4,opt,name=decided_by,json=decidedBy,proto3" json:"decided_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JournalReadmitted) Reset() {
+	*x = JournalReadmitted{}
+	mi := &file_duban_v1_entry_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JournalReadmitted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JournalReadmitted) ProtoMessage() {}
+
+func (x *JournalReadmitted) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_entry_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JournalReadmitted.ProtoReflect.Descriptor instead.
+func (*JournalReadmitted) Descriptor() ([]byte, []int) {
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *JournalReadmitted) GetJournal() []byte {
+	if x != nil {
+		return x.Journal
+	}
+	return nil
+}
+
+func (x *JournalReadmitted) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *JournalReadmitted) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *JournalReadmitted) GetDecidedBy() string {
+	if x != nil {
+		return x.DecidedBy
+	}
+	return ""
+}
+
 // AgencyRegistered puts an agency (行政执法机关) on record.
 type AgencyRegistered struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -637,7 +861,7 @@ type AgencyRegistered struct {
 
 func (x *AgencyRegistered) Reset() {
 	*x = AgencyRegistered{}
-	mi := &file_duban_v1_entry_proto_msgTypes[7]
+	mi := &file_duban_v1_entry_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -649,7 +873,7 @@ func (x *AgencyRegistered) String() string {
 func (*AgencyRegistered) ProtoMessage() {}
 
 func (x *AgencyRegistered) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[7]
+	mi := &file_duban_v1_entry_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -662,7 +886,7 @@ func (x *AgencyRegistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgencyRegistered.ProtoReflect.Descriptor instead.
 func (*AgencyRegistered) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{7}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AgencyRegistered) GetAgency() *Agency {
@@ -683,7 +907,7 @@ type OfficerRegistered struct {
 
 func (x *OfficerRegistered) Reset() {
 	*x = OfficerRegistered{}
-	mi := &file_duban_v1_entry_proto_msgTypes[8]
+	mi := &file_duban_v1_entry_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +919,7 @@ func (x *OfficerRegistered) String() string {
 func (*OfficerRegistered) ProtoMessage() {}
 
 func (x *OfficerRegistered) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[8]
+	mi := &file_duban_v1_entry_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +932,7 @@ func (x *OfficerRegistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfficerRegistered.ProtoReflect.Descriptor instead.
 func (*OfficerRegistered) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{8}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OfficerRegistered) GetOfficer() *Officer {
@@ -729,7 +953,7 @@ type OfficeRegistered struct {
 
 func (x *OfficeRegistered) Reset() {
 	*x = OfficeRegistered{}
-	mi := &file_duban_v1_entry_proto_msgTypes[9]
+	mi := &file_duban_v1_entry_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -741,7 +965,7 @@ func (x *OfficeRegistered) String() string {
 func (*OfficeRegistered) ProtoMessage() {}
 
 func (x *OfficeRegistered) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[9]
+	mi := &file_duban_v1_entry_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -754,7 +978,7 @@ func (x *OfficeRegistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfficeRegistered.ProtoReflect.Descriptor instead.
 func (*OfficeRegistered) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{9}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *OfficeRegistered) GetOffice() *Office {
@@ -799,7 +1023,7 @@ type CaseOpened struct {
 
 func (x *CaseOpened) Reset() {
 	*x = CaseOpened{}
-	mi := &file_duban_v1_entry_proto_msgTypes[10]
+	mi := &file_duban_v1_entry_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +1035,7 @@ func (x *CaseOpened) String() string {
 func (*CaseOpened) ProtoMessage() {}
 
 func (x *CaseOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[10]
+	mi := &file_duban_v1_entry_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +1048,7 @@ func (x *CaseOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaseOpened.ProtoReflect.Descriptor instead.
 func (*CaseOpened) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{10}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CaseOpened) GetCaseId() string {
@@ -933,7 +1157,7 @@ type Party struct {
 
 func (x *Party) Reset() {
 	*x = Party{}
-	mi := &file_duban_v1_entry_proto_msgTypes[11]
+	mi := &file_duban_v1_entry_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +1169,7 @@ func (x *Party) String() string {
 func (*Party) ProtoMessage() {}
 
 func (x *Party) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[11]
+	mi := &file_duban_v1_entry_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +1182,7 @@ func (x *Party) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Party.ProtoReflect.Descriptor instead.
 func (*Party) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{11}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Party) GetName() string {
@@ -995,7 +1219,7 @@ type Opinion struct {
 
 func (x *Opinion) Reset() {
 	*x = Opinion{}
-	mi := &file_duban_v1_entry_proto_msgTypes[12]
+	mi := &file_duban_v1_entry_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1231,7 @@ func (x *Opinion) String() string {
 func (*Opinion) ProtoMessage() {}
 
 func (x *Opinion) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[12]
+	mi := &file_duban_v1_entry_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1244,7 @@ func (x *Opinion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opinion.ProtoReflect.Descriptor instead.
 func (*Opinion) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{12}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Opinion) GetResult() string {
@@ -1052,7 +1276,7 @@ type Document struct {
 
 func (x *Document) Reset() {
 	*x = Document{}
-	mi := &file_duban_v1_entry_proto_msgTypes[13]
+	mi := &file_duban_v1_entry_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1064,7 +1288,7 @@ func (x *Document) String() string {
 func (*Document) ProtoMessage() {}
 
 func (x *Document) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[13]
+	mi := &file_duban_v1_entry_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1077,7 +1301,7 @@ func (x *Document) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Document.ProtoReflect.Descriptor instead.
 func (*Document) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{13}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Document) GetName() string {
@@ -1128,7 +1352,7 @@ type StageRecorded struct {
 
 func (x *StageRecorded) Reset() {
 	*x = StageRecorded{}
-	mi := &file_duban_v1_entry_proto_msgTypes[14]
+	mi := &file_duban_v1_entry_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1140,7 +1364,7 @@ func (x *StageRecorded) String() string {
 func (*StageRecorded) ProtoMessage() {}
 
 func (x *StageRecorded) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[14]
+	mi := &file_duban_v1_entry_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1153,7 +1377,7 @@ func (x *StageRecorded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRecorded.ProtoReflect.Descriptor instead.
 func (*StageRecorded) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{14}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StageRecorded) GetCaseId() string {
@@ -1240,7 +1464,7 @@ type EvidenceAttached struct {
 
 func (x *EvidenceAttached) Reset() {
 	*x = EvidenceAttached{}
-	mi := &file_duban_v1_entry_proto_msgTypes[15]
+	mi := &file_duban_v1_entry_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1476,7 @@ func (x *EvidenceAttached) String() string {
 func (*EvidenceAttached) ProtoMessage() {}
 
 func (x *EvidenceAttached) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[15]
+	mi := &file_duban_v1_entry_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1489,7 @@ func (x *EvidenceAttached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceAttached.ProtoReflect.Descriptor instead.
 func (*EvidenceAttached) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{15}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *EvidenceAttached) GetCaseId() string {
@@ -1329,7 +1553,7 @@ type ExplanationGiven struct {
 
 func (x *ExplanationGiven) Reset() {
 	*x = ExplanationGiven{}
-	mi := &file_duban_v1_entry_proto_msgTypes[16]
+	mi := &file_duban_v1_entry_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1565,7 @@ func (x *ExplanationGiven) String() string {
 func (*ExplanationGiven) ProtoMessage() {}
 
 func (x *ExplanationGiven) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[16]
+	mi := &file_duban_v1_entry_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1578,7 @@ func (x *ExplanationGiven) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplanationGiven.ProtoReflect.Descriptor instead.
 func (*ExplanationGiven) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{16}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ExplanationGiven) GetCaseId() string {
@@ -1413,7 +1637,7 @@ type CorrectionRequested struct {
 
 func (x *CorrectionRequested) Reset() {
 	*x = CorrectionRequested{}
-	mi := &file_duban_v1_entry_proto_msgTypes[17]
+	mi := &file_duban_v1_entry_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1425,7 +1649,7 @@ func (x *CorrectionRequested) String() string {
 func (*CorrectionRequested) ProtoMessage() {}
 
 func (x *CorrectionRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[17]
+	mi := &file_duban_v1_entry_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1438,7 +1662,7 @@ func (x *CorrectionRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CorrectionRequested.ProtoReflect.Descriptor instead.
 func (*CorrectionRequested) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{17}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CorrectionRequested) GetCaseId() string {
@@ -1502,7 +1726,7 @@ type CorrectionDecided struct {
 
 func (x *CorrectionDecided) Reset() {
 	*x = CorrectionDecided{}
-	mi := &file_duban_v1_entry_proto_msgTypes[18]
+	mi := &file_duban_v1_entry_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1738,7 @@ func (x *CorrectionDecided) String() string {
 func (*CorrectionDecided) ProtoMessage() {}
 
 func (x *CorrectionDecided) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[18]
+	mi := &file_duban_v1_entry_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1751,7 @@ func (x *CorrectionDecided) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CorrectionDecided.ProtoReflect.Descriptor instead.
 func (*CorrectionDecided) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{18}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CorrectionDecided) GetCaseId() string {
@@ -1586,7 +1810,7 @@ type CardShown struct {
 
 func (x *CardShown) Reset() {
 	*x = CardShown{}
-	mi := &file_duban_v1_entry_proto_msgTypes[19]
+	mi := &file_duban_v1_entry_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +1822,7 @@ func (x *CardShown) String() string {
 func (*CardShown) ProtoMessage() {}
 
 func (x *CardShown) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[19]
+	mi := &file_duban_v1_entry_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +1835,7 @@ func (x *CardShown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CardShown.ProtoReflect.Descriptor instead.
 func (*CardShown) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{19}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CardShown) GetAlertId() string {
@@ -1704,14 +1928,20 @@ type LevelOpened struct {
 	// Tier of the acting agency: "city", "district" or "street".
 	Tier string `protobuf:"bytes,22,opt,name=tier,proto3" json:"tier,omitempty"`
 	// True where made-up records are concerned.
-	Generated     bool `protobuf:"varint,23,opt,name=generated,proto3" json:"generated,omitempty"`
+	Generated bool `protobuf:"varint,23,opt,name=generated,proto3" json:"generated,omitempty"`
+	// True where the level below should have been opened by its own node, and was not ("not opened by the child").
+	NotOpenedBelow bool `protobuf:"varint,24,opt,name=not_opened_below,json=notOpenedBelow,proto3" json:"not_opened_below,omitempty"`
+	// True where the node below was silent past the grace: what it may have recorded meanwhile was not known.
+	OnSilence bool `protobuf:"varint,25,opt,name=on_silence,json=onSilence,proto3" json:"on_silence,omitempty"`
+	// Jurisdiction of the node below that was silent or did not open; empty for none.
+	Below         string `protobuf:"bytes,26,opt,name=below,proto3" json:"below,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LevelOpened) Reset() {
 	*x = LevelOpened{}
-	mi := &file_duban_v1_entry_proto_msgTypes[20]
+	mi := &file_duban_v1_entry_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +1953,7 @@ func (x *LevelOpened) String() string {
 func (*LevelOpened) ProtoMessage() {}
 
 func (x *LevelOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[20]
+	mi := &file_duban_v1_entry_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +1966,7 @@ func (x *LevelOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LevelOpened.ProtoReflect.Descriptor instead.
 func (*LevelOpened) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{20}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LevelOpened) GetAlertId() string {
@@ -1900,6 +2130,27 @@ func (x *LevelOpened) GetGenerated() bool {
 	return false
 }
 
+func (x *LevelOpened) GetNotOpenedBelow() bool {
+	if x != nil {
+		return x.NotOpenedBelow
+	}
+	return false
+}
+
+func (x *LevelOpened) GetOnSilence() bool {
+	if x != nil {
+		return x.OnSilence
+	}
+	return false
+}
+
+func (x *LevelOpened) GetBelow() string {
+	if x != nil {
+		return x.Below
+	}
+	return ""
+}
+
 // LevelHandled says what the receiving office did (预警处理).
 type LevelHandled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1923,7 +2174,7 @@ type LevelHandled struct {
 
 func (x *LevelHandled) Reset() {
 	*x = LevelHandled{}
-	mi := &file_duban_v1_entry_proto_msgTypes[21]
+	mi := &file_duban_v1_entry_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1935,7 +2186,7 @@ func (x *LevelHandled) String() string {
 func (*LevelHandled) ProtoMessage() {}
 
 func (x *LevelHandled) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[21]
+	mi := &file_duban_v1_entry_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1948,7 +2199,7 @@ func (x *LevelHandled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LevelHandled.ProtoReflect.Descriptor instead.
 func (*LevelHandled) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{21}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LevelHandled) GetAlertId() string {
@@ -2019,7 +2270,7 @@ type LevelDisputed struct {
 
 func (x *LevelDisputed) Reset() {
 	*x = LevelDisputed{}
-	mi := &file_duban_v1_entry_proto_msgTypes[22]
+	mi := &file_duban_v1_entry_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2282,7 @@ func (x *LevelDisputed) String() string {
 func (*LevelDisputed) ProtoMessage() {}
 
 func (x *LevelDisputed) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[22]
+	mi := &file_duban_v1_entry_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2295,7 @@ func (x *LevelDisputed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LevelDisputed.ProtoReflect.Descriptor instead.
 func (*LevelDisputed) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{22}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LevelDisputed) GetAlertId() string {
@@ -2082,6 +2333,510 @@ func (x *LevelDisputed) GetDisputedBy() string {
 	return ""
 }
 
+// LevelWithdrawn takes back a level that was opened on silence: the level below had been handled, or its limit ended, in
+// time. Written by the node that opened it.
+type LevelWithdrawn struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The alert.
+	AlertId string `protobuf:"bytes,1,opt,name=alert_id,json=alertId,proto3" json:"alert_id,omitempty"`
+	// Round of the level.
+	Round uint32 `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
+	// Level that is withdrawn.
+	Level uint32 `protobuf:"varint,3,opt,name=level,proto3" json:"level,omitempty"`
+	// How sure that is; a claimed one is listed for the receiving office, which may reopen it.
+	Basis Basis `protobuf:"varint,4,opt,name=basis,proto3,enum=duban.v1.Basis" json:"basis,omitempty"`
+	// Journal with the entry that handled it in time, 16 bytes.
+	Journal []byte `protobuf:"bytes,5,opt,name=journal,proto3" json:"journal,omitempty"`
+	// Number of that entry.
+	Number uint64 `protobuf:"varint,6,opt,name=number,proto3" json:"number,omitempty"`
+	// When that journal says that it was recorded.
+	RecordedUs int64 `protobuf:"varint,7,opt,name=recorded_us,json=recordedUs,proto3" json:"recorded_us,omitempty"`
+	// Size of the checkpoint that covers it, by which the basis was judged; 0 for none.
+	CheckpointSize uint64 `protobuf:"varint,8,opt,name=checkpoint_size,json=checkpointSize,proto3" json:"checkpoint_size,omitempty"`
+	// When that checkpoint was witnessed by an ancestor; 0 for never.
+	WitnessedUs   int64 `protobuf:"varint,9,opt,name=witnessed_us,json=witnessedUs,proto3" json:"witnessed_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LevelWithdrawn) Reset() {
+	*x = LevelWithdrawn{}
+	mi := &file_duban_v1_entry_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LevelWithdrawn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LevelWithdrawn) ProtoMessage() {}
+
+func (x *LevelWithdrawn) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_entry_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LevelWithdrawn.ProtoReflect.Descriptor instead.
+func (*LevelWithdrawn) Descriptor() ([]byte, []int) {
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *LevelWithdrawn) GetAlertId() string {
+	if x != nil {
+		return x.AlertId
+	}
+	return ""
+}
+
+func (x *LevelWithdrawn) GetRound() uint32 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *LevelWithdrawn) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *LevelWithdrawn) GetBasis() Basis {
+	if x != nil {
+		return x.Basis
+	}
+	return Basis_BASIS_UNSPECIFIED
+}
+
+func (x *LevelWithdrawn) GetJournal() []byte {
+	if x != nil {
+		return x.Journal
+	}
+	return nil
+}
+
+func (x *LevelWithdrawn) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *LevelWithdrawn) GetRecordedUs() int64 {
+	if x != nil {
+		return x.RecordedUs
+	}
+	return 0
+}
+
+func (x *LevelWithdrawn) GetCheckpointSize() uint64 {
+	if x != nil {
+		return x.CheckpointSize
+	}
+	return 0
+}
+
+func (x *LevelWithdrawn) GetWitnessedUs() int64 {
+	if x != nil {
+		return x.WitnessedUs
+	}
+	return 0
+}
+
+// LevelReopened opens a level again that was withdrawn as claimed. Its limit counts from this entry's time.
+type LevelReopened struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The alert.
+	AlertId string `protobuf:"bytes,1,opt,name=alert_id,json=alertId,proto3" json:"alert_id,omitempty"`
+	// Round of the level.
+	Round uint32 `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
+	// Level that is open again.
+	Level uint32 `protobuf:"varint,3,opt,name=level,proto3" json:"level,omitempty"`
+	// Reasons.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who reopened it.
+	ReopenedBy string `protobuf:"bytes,5,opt,name=reopened_by,json=reopenedBy,proto3" json:"reopened_by,omitempty"`
+	// From when its limit counts.
+	StartUs int64 `protobuf:"varint,6,opt,name=start_us,json=startUs,proto3" json:"start_us,omitempty"`
+	// First instant that is late; 0 where the limit is open-ended.
+	DueUs int64 `protobuf:"varint,7,opt,name=due_us,json=dueUs,proto3" json:"due_us,omitempty"`
+	// The calendar year that is not published, where the limit is open-ended.
+	OpenEndedYear uint32 `protobuf:"varint,8,opt,name=open_ended_year,json=openEndedYear,proto3" json:"open_ended_year,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LevelReopened) Reset() {
+	*x = LevelReopened{}
+	mi := &file_duban_v1_entry_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LevelReopened) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LevelReopened) ProtoMessage() {}
+
+func (x *LevelReopened) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_entry_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LevelReopened.ProtoReflect.Descriptor instead.
+func (*LevelReopened) Descriptor() ([]byte, []int) {
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *LevelReopened) GetAlertId() string {
+	if x != nil {
+		return x.AlertId
+	}
+	return ""
+}
+
+func (x *LevelReopened) GetRound() uint32 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *LevelReopened) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *LevelReopened) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *LevelReopened) GetReopenedBy() string {
+	if x != nil {
+		return x.ReopenedBy
+	}
+	return ""
+}
+
+func (x *LevelReopened) GetStartUs() int64 {
+	if x != nil {
+		return x.StartUs
+	}
+	return 0
+}
+
+func (x *LevelReopened) GetDueUs() int64 {
+	if x != nil {
+		return x.DueUs
+	}
+	return 0
+}
+
+func (x *LevelReopened) GetOpenEndedYear() uint32 {
+	if x != nil {
+		return x.OpenEndedYear
+	}
+	return 0
+}
+
+// Addressed gives dense numbers, for one jurisdiction below, to entries of this journal that concern it. Numbers begin at
+// 0 and leave none out: whoever receives them in order misses nothing, whoever is left out notices.
+type Addressed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Jurisdiction code of the addressee.
+	Addressee string `protobuf:"bytes,1,opt,name=addressee,proto3" json:"addressee,omitempty"`
+	// Dense number of the first of entries.
+	Number uint64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	// Numbers of the entries in this journal, ascending.
+	Entries       []uint64 `protobuf:"varint,3,rep,packed,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Addressed) Reset() {
+	*x = Addressed{}
+	mi := &file_duban_v1_entry_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Addressed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Addressed) ProtoMessage() {}
+
+func (x *Addressed) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_entry_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Addressed.ProtoReflect.Descriptor instead.
+func (*Addressed) Descriptor() ([]byte, []int) {
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Addressed) GetAddressee() string {
+	if x != nil {
+		return x.Addressee
+	}
+	return ""
+}
+
+func (x *Addressed) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Addressed) GetEntries() []uint64 {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+// ProvenEntry is an entry of another journal as it was hashed, with its inclusion proof.
+type ProvenEntry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The header's bytes: the leaf.
+	Header []byte `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// The salt; empty where the payload was erased.
+	Salt []byte `protobuf:"bytes,2,opt,name=salt,proto3" json:"salt,omitempty"`
+	// The payload; empty where erased.
+	Payload []byte `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
+	// True where the payload was erased.
+	Erased bool `protobuf:"varint,4,opt,name=erased,proto3" json:"erased,omitempty"`
+	// RFC 6962 inclusion proof under the checkpoint that comes with it, 32 bytes a hash.
+	Proof         [][]byte `protobuf:"bytes,5,rep,name=proof,proto3" json:"proof,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProvenEntry) Reset() {
+	*x = ProvenEntry{}
+	mi := &file_duban_v1_entry_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProvenEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProvenEntry) ProtoMessage() {}
+
+func (x *ProvenEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_entry_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProvenEntry.ProtoReflect.Descriptor instead.
+func (*ProvenEntry) Descriptor() ([]byte, []int) {
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ProvenEntry) GetHeader() []byte {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *ProvenEntry) GetSalt() []byte {
+	if x != nil {
+		return x.Salt
+	}
+	return nil
+}
+
+func (x *ProvenEntry) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *ProvenEntry) GetErased() bool {
+	if x != nil {
+		return x.Erased
+	}
+	return false
+}
+
+func (x *ProvenEntry) GetProof() [][]byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+// Letter is what a journal above addresses to one jurisdiction at once (下行件): an Addressed entry and the entries that it
+// names, proven under a checkpoint signed by that journal's own key. Nodes in between forward it unchanged.
+type Letter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Journal of the sender, 16 bytes.
+	Journal []byte `protobuf:"bytes,1,opt,name=journal,proto3" json:"journal,omitempty"`
+	// Jurisdiction code of the addressee.
+	Addressee string `protobuf:"bytes,2,opt,name=addressee,proto3" json:"addressee,omitempty"`
+	// The Addressed entry.
+	Addressed *ProvenEntry `protobuf:"bytes,3,opt,name=addressed,proto3" json:"addressed,omitempty"`
+	// The entries that it names, in its order.
+	Entries []*ProvenEntry `protobuf:"bytes,4,rep,name=entries,proto3" json:"entries,omitempty"`
+	// The signed checkpoint that all proofs are under.
+	Checkpoint    []byte `protobuf:"bytes,5,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Letter) Reset() {
+	*x = Letter{}
+	mi := &file_duban_v1_entry_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Letter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Letter) ProtoMessage() {}
+
+func (x *Letter) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_entry_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Letter.ProtoReflect.Descriptor instead.
+func (*Letter) Descriptor() ([]byte, []int) {
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Letter) GetJournal() []byte {
+	if x != nil {
+		return x.Journal
+	}
+	return nil
+}
+
+func (x *Letter) GetAddressee() string {
+	if x != nil {
+		return x.Addressee
+	}
+	return ""
+}
+
+func (x *Letter) GetAddressed() *ProvenEntry {
+	if x != nil {
+		return x.Addressed
+	}
+	return nil
+}
+
+func (x *Letter) GetEntries() []*ProvenEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *Letter) GetCheckpoint() []byte {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+// ReceivedFromAbove keeps a letter in the journal of its addressee: what became of its alerts above, disputes, orders.
+type ReceivedFromAbove struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The letter as it was verified.
+	Letter        *Letter `protobuf:"bytes,1,opt,name=letter,proto3" json:"letter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReceivedFromAbove) Reset() {
+	*x = ReceivedFromAbove{}
+	mi := &file_duban_v1_entry_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReceivedFromAbove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReceivedFromAbove) ProtoMessage() {}
+
+func (x *ReceivedFromAbove) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_entry_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReceivedFromAbove.ProtoReflect.Descriptor instead.
+func (*ReceivedFromAbove) Descriptor() ([]byte, []int) {
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ReceivedFromAbove) GetLetter() *Letter {
+	if x != nil {
+		return x.Letter
+	}
+	return nil
+}
+
 // Agency (行政执法机关): a body with power to enforce.
 type Agency struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2103,7 +2858,7 @@ type Agency struct {
 
 func (x *Agency) Reset() {
 	*x = Agency{}
-	mi := &file_duban_v1_entry_proto_msgTypes[23]
+	mi := &file_duban_v1_entry_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2870,7 @@ func (x *Agency) String() string {
 func (*Agency) ProtoMessage() {}
 
 func (x *Agency) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[23]
+	mi := &file_duban_v1_entry_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2883,7 @@ func (x *Agency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Agency.ProtoReflect.Descriptor instead.
 func (*Agency) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{23}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Agency) GetId() string {
@@ -2194,7 +2949,7 @@ type Officer struct {
 
 func (x *Officer) Reset() {
 	*x = Officer{}
-	mi := &file_duban_v1_entry_proto_msgTypes[24]
+	mi := &file_duban_v1_entry_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2206,7 +2961,7 @@ func (x *Officer) String() string {
 func (*Officer) ProtoMessage() {}
 
 func (x *Officer) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[24]
+	mi := &file_duban_v1_entry_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2219,7 +2974,7 @@ func (x *Officer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Officer.ProtoReflect.Descriptor instead.
 func (*Officer) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{24}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Officer) GetId() string {
@@ -2281,7 +3036,7 @@ type Office struct {
 
 func (x *Office) Reset() {
 	*x = Office{}
-	mi := &file_duban_v1_entry_proto_msgTypes[25]
+	mi := &file_duban_v1_entry_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2293,7 +3048,7 @@ func (x *Office) String() string {
 func (*Office) ProtoMessage() {}
 
 func (x *Office) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_entry_proto_msgTypes[25]
+	mi := &file_duban_v1_entry_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2306,7 +3061,7 @@ func (x *Office) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Office.ProtoReflect.Descriptor instead.
 func (*Office) Descriptor() ([]byte, []int) {
-	return file_duban_v1_entry_proto_rawDescGZIP(), []int{25}
+	return file_duban_v1_entry_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Office) GetRole() string {
@@ -2373,7 +3128,20 @@ const file_duban_v1_entry_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12/\n" +
 	"\x13accepted_checkpoint\x18\x04 \x01(\fR\x12acceptedCheckpoint\x12-\n" +
 	"\x12refused_checkpoint\x18\x05 \x01(\fR\x11refusedCheckpoint\x12\x12\n" +
-	"\x04from\x18\x06 \x01(\x04R\x04from\"<\n" +
+	"\x04from\x18\x06 \x01(\x04R\x04from\"\x84\x01\n" +
+	"\rClockAccepted\x12\x1f\n" +
+	"\vexpected_us\x18\x01 \x01(\x03R\n" +
+	"expectedUs\x12\x19\n" +
+	"\bshown_us\x18\x02 \x01(\x03R\ashownUs\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1f\n" +
+	"\vaccepted_by\x18\x04 \x01(\tR\n" +
+	"acceptedBy\"x\n" +
+	"\x11JournalReadmitted\x12\x18\n" +
+	"\ajournal\x18\x01 \x01(\fR\ajournal\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\tR\x04code\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"decided_by\x18\x04 \x01(\tR\tdecidedBy\"<\n" +
 	"\x10AgencyRegistered\x12(\n" +
 	"\x06agency\x18\x01 \x01(\v2\x10.duban.v1.AgencyR\x06agency\"@\n" +
 	"\x11OfficerRegistered\x12+\n" +
@@ -2462,7 +3230,7 @@ const file_duban_v1_entry_proto_rawDesc = "" +
 	"\ajournal\x18\x03 \x01(\fR\ajournal\x12\x17\n" +
 	"\acase_id\x18\x04 \x01(\tR\x06caseId\x12\x15\n" +
 	"\x06due_us\x18\x05 \x01(\x03R\x05dueUs\x12\x12\n" +
-	"\x04text\x18\x06 \x01(\tR\x04text\"\xd9\x04\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\"\xb8\x05\n" +
 	"\vLevelOpened\x12\x19\n" +
 	"\balert_id\x18\x01 \x01(\tR\aalertId\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\rR\x05round\x12\x14\n" +
@@ -2487,7 +3255,11 @@ const file_duban_v1_entry_proto_rawDesc = "" +
 	"\rcalendar_hash\x18\x14 \x01(\fR\fcalendarHash\x12\x12\n" +
 	"\x04text\x18\x15 \x01(\tR\x04text\x12\x12\n" +
 	"\x04tier\x18\x16 \x01(\tR\x04tier\x12\x1c\n" +
-	"\tgenerated\x18\x17 \x01(\bR\tgenerated\"\xc2\x01\n" +
+	"\tgenerated\x18\x17 \x01(\bR\tgenerated\x12(\n" +
+	"\x10not_opened_below\x18\x18 \x01(\bR\x0enotOpenedBelow\x12\x1d\n" +
+	"\n" +
+	"on_silence\x18\x19 \x01(\bR\tonSilence\x12\x14\n" +
+	"\x05below\x18\x1a \x01(\tR\x05below\"\xc2\x01\n" +
 	"\fLevelHandled\x12\x19\n" +
 	"\balert_id\x18\x01 \x01(\tR\aalertId\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\rR\x05round\x12\x14\n" +
@@ -2503,7 +3275,48 @@ const file_duban_v1_entry_proto_rawDesc = "" +
 	"\x05level\x18\x03 \x01(\rR\x05level\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1f\n" +
 	"\vdisputed_by\x18\x05 \x01(\tR\n" +
-	"disputedBy\"\xaa\x01\n" +
+	"disputedBy\"\x9d\x02\n" +
+	"\x0eLevelWithdrawn\x12\x19\n" +
+	"\balert_id\x18\x01 \x01(\tR\aalertId\x12\x14\n" +
+	"\x05round\x18\x02 \x01(\rR\x05round\x12\x14\n" +
+	"\x05level\x18\x03 \x01(\rR\x05level\x12%\n" +
+	"\x05basis\x18\x04 \x01(\x0e2\x0f.duban.v1.BasisR\x05basis\x12\x18\n" +
+	"\ajournal\x18\x05 \x01(\fR\ajournal\x12\x16\n" +
+	"\x06number\x18\x06 \x01(\x04R\x06number\x12\x1f\n" +
+	"\vrecorded_us\x18\a \x01(\x03R\n" +
+	"recordedUs\x12'\n" +
+	"\x0fcheckpoint_size\x18\b \x01(\x04R\x0echeckpointSize\x12!\n" +
+	"\fwitnessed_us\x18\t \x01(\x03R\vwitnessedUs\"\xe9\x01\n" +
+	"\rLevelReopened\x12\x19\n" +
+	"\balert_id\x18\x01 \x01(\tR\aalertId\x12\x14\n" +
+	"\x05round\x18\x02 \x01(\rR\x05round\x12\x14\n" +
+	"\x05level\x18\x03 \x01(\rR\x05level\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1f\n" +
+	"\vreopened_by\x18\x05 \x01(\tR\n" +
+	"reopenedBy\x12\x19\n" +
+	"\bstart_us\x18\x06 \x01(\x03R\astartUs\x12\x15\n" +
+	"\x06due_us\x18\a \x01(\x03R\x05dueUs\x12&\n" +
+	"\x0fopen_ended_year\x18\b \x01(\rR\ropenEndedYear\"[\n" +
+	"\tAddressed\x12\x1c\n" +
+	"\taddressee\x18\x01 \x01(\tR\taddressee\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x18\n" +
+	"\aentries\x18\x03 \x03(\x04R\aentries\"\x81\x01\n" +
+	"\vProvenEntry\x12\x16\n" +
+	"\x06header\x18\x01 \x01(\fR\x06header\x12\x12\n" +
+	"\x04salt\x18\x02 \x01(\fR\x04salt\x12\x18\n" +
+	"\apayload\x18\x03 \x01(\fR\apayload\x12\x16\n" +
+	"\x06erased\x18\x04 \x01(\bR\x06erased\x12\x14\n" +
+	"\x05proof\x18\x05 \x03(\fR\x05proof\"\xc6\x01\n" +
+	"\x06Letter\x12\x18\n" +
+	"\ajournal\x18\x01 \x01(\fR\ajournal\x12\x1c\n" +
+	"\taddressee\x18\x02 \x01(\tR\taddressee\x123\n" +
+	"\taddressed\x18\x03 \x01(\v2\x15.duban.v1.ProvenEntryR\taddressed\x12/\n" +
+	"\aentries\x18\x04 \x03(\v2\x15.duban.v1.ProvenEntryR\aentries\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x05 \x01(\fR\n" +
+	"checkpoint\"=\n" +
+	"\x11ReceivedFromAbove\x12(\n" +
+	"\x06letter\x18\x01 \x01(\v2\x10.duban.v1.LetterR\x06letter\"\xaa\x01\n" +
 	"\x06Agency\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\"\n" +
@@ -2522,7 +3335,7 @@ const file_duban_v1_entry_proto_rawDesc = "" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\"\n" +
 	"\fjurisdiction\x18\x02 \x01(\tR\fjurisdiction\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
-	"\x06vacant\x18\x04 \x01(\bR\x06vacant*\x8f\x05\n" +
+	"\x06vacant\x18\x04 \x01(\bR\x06vacant*\xce\x06\n" +
 	"\tEntryKind\x12\x1a\n" +
 	"\x16ENTRY_KIND_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dENTRY_KIND_JURISDICTION_NAMED\x10\x01\x12\x1e\n" +
@@ -2530,7 +3343,9 @@ const file_duban_v1_entry_proto_rawDesc = "" +
 	"\x1bENTRY_KIND_CALENDAR_ADOPTED\x10\x03\x12#\n" +
 	"\x1fENTRY_KIND_JOURNAL_KEY_RECORDED\x10\x04\x12\x1d\n" +
 	"\x19ENTRY_KIND_PAYLOAD_ERASED\x10\x05\x12\x1b\n" +
-	"\x17ENTRY_KIND_PEER_REFUSED\x10\x06\x12 \n" +
+	"\x17ENTRY_KIND_PEER_REFUSED\x10\x06\x12\x1d\n" +
+	"\x19ENTRY_KIND_CLOCK_ACCEPTED\x10\a\x12!\n" +
+	"\x1dENTRY_KIND_JOURNAL_READMITTED\x10\b\x12 \n" +
 	"\x1cENTRY_KIND_AGENCY_REGISTERED\x10\n" +
 	"\x12!\n" +
 	"\x1dENTRY_KIND_OFFICER_REGISTERED\x10\v\x12 \n" +
@@ -2544,7 +3359,15 @@ const file_duban_v1_entry_proto_rawDesc = "" +
 	"\x15ENTRY_KIND_CARD_SHOWN\x10(\x12\x1b\n" +
 	"\x17ENTRY_KIND_LEVEL_OPENED\x10)\x12\x1c\n" +
 	"\x18ENTRY_KIND_LEVEL_HANDLED\x10*\x12\x1d\n" +
-	"\x19ENTRY_KIND_LEVEL_DISPUTED\x10+B'Z%duban.internal/proto/duban/v1;dubanv1b\x06proto3"
+	"\x19ENTRY_KIND_LEVEL_DISPUTED\x10+\x12\x1e\n" +
+	"\x1aENTRY_KIND_LEVEL_WITHDRAWN\x10,\x12\x1d\n" +
+	"\x19ENTRY_KIND_LEVEL_REOPENED\x10-\x12\x18\n" +
+	"\x14ENTRY_KIND_ADDRESSED\x102\x12\"\n" +
+	"\x1eENTRY_KIND_RECEIVED_FROM_ABOVE\x103*F\n" +
+	"\x05Basis\x12\x15\n" +
+	"\x11BASIS_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fBASIS_WITNESSED\x10\x01\x12\x11\n" +
+	"\rBASIS_CLAIMED\x10\x02B'Z%duban.internal/proto/duban/v1;dubanv1b\x06proto3"
 
 var (
 	file_duban_v1_entry_proto_rawDescOnce sync.Once
@@ -2558,56 +3381,69 @@ func file_duban_v1_entry_proto_rawDescGZIP() []byte {
 	return file_duban_v1_entry_proto_rawDescData
 }
 
-var file_duban_v1_entry_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_duban_v1_entry_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_duban_v1_entry_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_duban_v1_entry_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_duban_v1_entry_proto_goTypes = []any{
 	(EntryKind)(0),              // 0: duban.v1.EntryKind
-	(*JurisdictionNamed)(nil),   // 1: duban.v1.JurisdictionNamed
-	(*File)(nil),                // 2: duban.v1.File
-	(*ProfileAdopted)(nil),      // 3: duban.v1.ProfileAdopted
-	(*CalendarAdopted)(nil),     // 4: duban.v1.CalendarAdopted
-	(*JournalKeyRecorded)(nil),  // 5: duban.v1.JournalKeyRecorded
-	(*PayloadErased)(nil),       // 6: duban.v1.PayloadErased
-	(*PeerRefused)(nil),         // 7: duban.v1.PeerRefused
-	(*AgencyRegistered)(nil),    // 8: duban.v1.AgencyRegistered
-	(*OfficerRegistered)(nil),   // 9: duban.v1.OfficerRegistered
-	(*OfficeRegistered)(nil),    // 10: duban.v1.OfficeRegistered
-	(*CaseOpened)(nil),          // 11: duban.v1.CaseOpened
-	(*Party)(nil),               // 12: duban.v1.Party
-	(*Opinion)(nil),             // 13: duban.v1.Opinion
-	(*Document)(nil),            // 14: duban.v1.Document
-	(*StageRecorded)(nil),       // 15: duban.v1.StageRecorded
-	(*EvidenceAttached)(nil),    // 16: duban.v1.EvidenceAttached
-	(*ExplanationGiven)(nil),    // 17: duban.v1.ExplanationGiven
-	(*CorrectionRequested)(nil), // 18: duban.v1.CorrectionRequested
-	(*CorrectionDecided)(nil),   // 19: duban.v1.CorrectionDecided
-	(*CardShown)(nil),           // 20: duban.v1.CardShown
-	(*LevelOpened)(nil),         // 21: duban.v1.LevelOpened
-	(*LevelHandled)(nil),        // 22: duban.v1.LevelHandled
-	(*LevelDisputed)(nil),       // 23: duban.v1.LevelDisputed
-	(*Agency)(nil),              // 24: duban.v1.Agency
-	(*Officer)(nil),             // 25: duban.v1.Officer
-	(*Office)(nil),              // 26: duban.v1.Office
-	nil,                         // 27: duban.v1.CaseOpened.FieldsEntry
-	nil,                         // 28: duban.v1.StageRecorded.FieldsEntry
-	nil,                         // 29: duban.v1.CorrectionRequested.ChangesEntry
+	(Basis)(0),                  // 1: duban.v1.Basis
+	(*JurisdictionNamed)(nil),   // 2: duban.v1.JurisdictionNamed
+	(*File)(nil),                // 3: duban.v1.File
+	(*ProfileAdopted)(nil),      // 4: duban.v1.ProfileAdopted
+	(*CalendarAdopted)(nil),     // 5: duban.v1.CalendarAdopted
+	(*JournalKeyRecorded)(nil),  // 6: duban.v1.JournalKeyRecorded
+	(*PayloadErased)(nil),       // 7: duban.v1.PayloadErased
+	(*PeerRefused)(nil),         // 8: duban.v1.PeerRefused
+	(*ClockAccepted)(nil),       // 9: duban.v1.ClockAccepted
+	(*JournalReadmitted)(nil),   // 10: duban.v1.JournalReadmitted
+	(*AgencyRegistered)(nil),    // 11: duban.v1.AgencyRegistered
+	(*OfficerRegistered)(nil),   // 12: duban.v1.OfficerRegistered
+	(*OfficeRegistered)(nil),    // 13: duban.v1.OfficeRegistered
+	(*CaseOpened)(nil),          // 14: duban.v1.CaseOpened
+	(*Party)(nil),               // 15: duban.v1.Party
+	(*Opinion)(nil),             // 16: duban.v1.Opinion
+	(*Document)(nil),            // 17: duban.v1.Document
+	(*StageRecorded)(nil),       // 18: duban.v1.StageRecorded
+	(*EvidenceAttached)(nil),    // 19: duban.v1.EvidenceAttached
+	(*ExplanationGiven)(nil),    // 20: duban.v1.ExplanationGiven
+	(*CorrectionRequested)(nil), // 21: duban.v1.CorrectionRequested
+	(*CorrectionDecided)(nil),   // 22: duban.v1.CorrectionDecided
+	(*CardShown)(nil),           // 23: duban.v1.CardShown
+	(*LevelOpened)(nil),         // 24: duban.v1.LevelOpened
+	(*LevelHandled)(nil),        // 25: duban.v1.LevelHandled
+	(*LevelDisputed)(nil),       // 26: duban.v1.LevelDisputed
+	(*LevelWithdrawn)(nil),      // 27: duban.v1.LevelWithdrawn
+	(*LevelReopened)(nil),       // 28: duban.v1.LevelReopened
+	(*Addressed)(nil),           // 29: duban.v1.Addressed
+	(*ProvenEntry)(nil),         // 30: duban.v1.ProvenEntry
+	(*Letter)(nil),              // 31: duban.v1.Letter
+	(*ReceivedFromAbove)(nil),   // 32: duban.v1.ReceivedFromAbove
+	(*Agency)(nil),              // 33: duban.v1.Agency
+	(*Officer)(nil),             // 34: duban.v1.Officer
+	(*Office)(nil),              // 35: duban.v1.Office
+	nil,                         // 36: duban.v1.CaseOpened.FieldsEntry
+	nil,                         // 37: duban.v1.StageRecorded.FieldsEntry
+	nil,                         // 38: duban.v1.CorrectionRequested.ChangesEntry
 }
 var file_duban_v1_entry_proto_depIdxs = []int32{
-	2,  // 0: duban.v1.ProfileAdopted.files:type_name -> duban.v1.File
-	24, // 1: duban.v1.AgencyRegistered.agency:type_name -> duban.v1.Agency
-	25, // 2: duban.v1.OfficerRegistered.officer:type_name -> duban.v1.Officer
-	26, // 3: duban.v1.OfficeRegistered.office:type_name -> duban.v1.Office
-	12, // 4: duban.v1.CaseOpened.party:type_name -> duban.v1.Party
-	27, // 5: duban.v1.CaseOpened.fields:type_name -> duban.v1.CaseOpened.FieldsEntry
-	13, // 6: duban.v1.StageRecorded.opinion:type_name -> duban.v1.Opinion
-	14, // 7: duban.v1.StageRecorded.documents:type_name -> duban.v1.Document
-	28, // 8: duban.v1.StageRecorded.fields:type_name -> duban.v1.StageRecorded.FieldsEntry
-	29, // 9: duban.v1.CorrectionRequested.changes:type_name -> duban.v1.CorrectionRequested.ChangesEntry
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	3,  // 0: duban.v1.ProfileAdopted.files:type_name -> duban.v1.File
+	33, // 1: duban.v1.AgencyRegistered.agency:type_name -> duban.v1.Agency
+	34, // 2: duban.v1.OfficerRegistered.officer:type_name -> duban.v1.Officer
+	35, // 3: duban.v1.OfficeRegistered.office:type_name -> duban.v1.Office
+	15, // 4: duban.v1.CaseOpened.party:type_name -> duban.v1.Party
+	36, // 5: duban.v1.CaseOpened.fields:type_name -> duban.v1.CaseOpened.FieldsEntry
+	16, // 6: duban.v1.StageRecorded.opinion:type_name -> duban.v1.Opinion
+	17, // 7: duban.v1.StageRecorded.documents:type_name -> duban.v1.Document
+	37, // 8: duban.v1.StageRecorded.fields:type_name -> duban.v1.StageRecorded.FieldsEntry
+	38, // 9: duban.v1.CorrectionRequested.changes:type_name -> duban.v1.CorrectionRequested.ChangesEntry
+	1,  // 10: duban.v1.LevelWithdrawn.basis:type_name -> duban.v1.Basis
+	30, // 11: duban.v1.Letter.addressed:type_name -> duban.v1.ProvenEntry
+	30, // 12: duban.v1.Letter.entries:type_name -> duban.v1.ProvenEntry
+	31, // 13: duban.v1.ReceivedFromAbove.letter:type_name -> duban.v1.Letter
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_duban_v1_entry_proto_init() }
@@ -2620,8 +3456,8 @@ func file_duban_v1_entry_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_duban_v1_entry_proto_rawDesc), len(file_duban_v1_entry_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   29,
+			NumEnums:      2,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -92,7 +92,13 @@ type GetStatusResponse struct {
 	// Figures of alerts.
 	Alerts []*AlertFigure `protobuf:"bytes,14,rep,name=alerts,proto3" json:"alerts,omitempty"`
 	// Whether this replica leads.
-	Leader        bool `protobuf:"varint,15,opt,name=leader,proto3" json:"leader,omitempty"`
+	Leader bool `protobuf:"varint,15,opt,name=leader,proto3" json:"leader,omitempty"`
+	// Why the node records nothing: its clock jumped or runs ahead of its parent's. Empty where it records.
+	ClockStopped string `protobuf:"bytes,16,opt,name=clock_stopped,json=clockStopped,proto3" json:"clock_stopped,omitempty"`
+	// The nodes above, nearest first.
+	Ancestors []*AncestorStatus `protobuf:"bytes,17,rep,name=ancestors,proto3" json:"ancestors,omitempty"`
+	// Last problem with the parent, for people; empty for none.
+	ParentProblem string `protobuf:"bytes,18,opt,name=parent_problem,json=parentProblem,proto3" json:"parent_problem,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -232,6 +238,338 @@ func (x *GetStatusResponse) GetLeader() bool {
 	return false
 }
 
+func (x *GetStatusResponse) GetClockStopped() string {
+	if x != nil {
+		return x.ClockStopped
+	}
+	return ""
+}
+
+func (x *GetStatusResponse) GetAncestors() []*AncestorStatus {
+	if x != nil {
+		return x.Ancestors
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetParentProblem() string {
+	if x != nil {
+		return x.ParentProblem
+	}
+	return ""
+}
+
+// AncestorStatus says how a node above stands to this one.
+type AncestorStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Jurisdiction code.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// Time stated by the last checkpoint of this node's journal that it countersigned.
+	WitnessedUs int64 `protobuf:"varint,2,opt,name=witnessed_us,json=witnessedUs,proto3" json:"witnessed_us,omitempty"`
+	// Size of that checkpoint.
+	WitnessedSize uint64 `protobuf:"varint,3,opt,name=witnessed_size,json=witnessedSize,proto3" json:"witnessed_size,omitempty"`
+	// When that countersignature arrived here.
+	HeardUs int64 `protobuf:"varint,4,opt,name=heard_us,json=heardUs,proto3" json:"heard_us,omitempty"`
+	// True while this node dials it itself, around the nodes in between.
+	Direct bool `protobuf:"varint,5,opt,name=direct,proto3" json:"direct,omitempty"`
+	// How many entries of its journal addressed to this node have arrived.
+	Letters uint64 `protobuf:"varint,6,opt,name=letters,proto3" json:"letters,omitempty"`
+	// Why its letters are refused; empty where they are not.
+	Refused       string `protobuf:"bytes,7,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AncestorStatus) Reset() {
+	*x = AncestorStatus{}
+	mi := &file_duban_v1_node_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AncestorStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AncestorStatus) ProtoMessage() {}
+
+func (x *AncestorStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_node_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AncestorStatus.ProtoReflect.Descriptor instead.
+func (*AncestorStatus) Descriptor() ([]byte, []int) {
+	return file_duban_v1_node_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AncestorStatus) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *AncestorStatus) GetWitnessedUs() int64 {
+	if x != nil {
+		return x.WitnessedUs
+	}
+	return 0
+}
+
+func (x *AncestorStatus) GetWitnessedSize() uint64 {
+	if x != nil {
+		return x.WitnessedSize
+	}
+	return 0
+}
+
+func (x *AncestorStatus) GetHeardUs() int64 {
+	if x != nil {
+		return x.HeardUs
+	}
+	return 0
+}
+
+func (x *AncestorStatus) GetDirect() bool {
+	if x != nil {
+		return x.Direct
+	}
+	return false
+}
+
+func (x *AncestorStatus) GetLetters() uint64 {
+	if x != nil {
+		return x.Letters
+	}
+	return 0
+}
+
+func (x *AncestorStatus) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+// AcceptClockRequest accepts the clock as it is.
+type AcceptClockRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why it is right.
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who accepts it.
+	AcceptedBy    string `protobuf:"bytes,2,opt,name=accepted_by,json=acceptedBy,proto3" json:"accepted_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptClockRequest) Reset() {
+	*x = AcceptClockRequest{}
+	mi := &file_duban_v1_node_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptClockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptClockRequest) ProtoMessage() {}
+
+func (x *AcceptClockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_node_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptClockRequest.ProtoReflect.Descriptor instead.
+func (*AcceptClockRequest) Descriptor() ([]byte, []int) {
+	return file_duban_v1_node_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *AcceptClockRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AcceptClockRequest) GetAcceptedBy() string {
+	if x != nil {
+		return x.AcceptedBy
+	}
+	return ""
+}
+
+// AcceptClockResponse says what was accepted.
+type AcceptClockResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's clock.
+	NowUs         int64 `protobuf:"varint,1,opt,name=now_us,json=nowUs,proto3" json:"now_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptClockResponse) Reset() {
+	*x = AcceptClockResponse{}
+	mi := &file_duban_v1_node_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptClockResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptClockResponse) ProtoMessage() {}
+
+func (x *AcceptClockResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_node_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptClockResponse.ProtoReflect.Descriptor instead.
+func (*AcceptClockResponse) Descriptor() ([]byte, []int) {
+	return file_duban_v1_node_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *AcceptClockResponse) GetNowUs() int64 {
+	if x != nil {
+		return x.NowUs
+	}
+	return 0
+}
+
+// ReadmitJournalRequest lifts a refusal.
+type ReadmitJournalRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Journal id, 16 bytes.
+	Journal []byte `protobuf:"bytes,1,opt,name=journal,proto3" json:"journal,omitempty"`
+	// How it was settled.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who decided.
+	DecidedBy     string `protobuf:"bytes,3,opt,name=decided_by,json=decidedBy,proto3" json:"decided_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadmitJournalRequest) Reset() {
+	*x = ReadmitJournalRequest{}
+	mi := &file_duban_v1_node_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadmitJournalRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadmitJournalRequest) ProtoMessage() {}
+
+func (x *ReadmitJournalRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_node_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadmitJournalRequest.ProtoReflect.Descriptor instead.
+func (*ReadmitJournalRequest) Descriptor() ([]byte, []int) {
+	return file_duban_v1_node_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ReadmitJournalRequest) GetJournal() []byte {
+	if x != nil {
+		return x.Journal
+	}
+	return nil
+}
+
+func (x *ReadmitJournalRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ReadmitJournalRequest) GetDecidedBy() string {
+	if x != nil {
+		return x.DecidedBy
+	}
+	return ""
+}
+
+// ReadmitJournalResponse says where the journal goes on.
+type ReadmitJournalResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Entries that are held.
+	Size          uint64 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadmitJournalResponse) Reset() {
+	*x = ReadmitJournalResponse{}
+	mi := &file_duban_v1_node_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadmitJournalResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadmitJournalResponse) ProtoMessage() {}
+
+func (x *ReadmitJournalResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_node_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadmitJournalResponse.ProtoReflect.Descriptor instead.
+func (*ReadmitJournalResponse) Descriptor() ([]byte, []int) {
+	return file_duban_v1_node_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ReadmitJournalResponse) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
 // JournalStatus is the state of one journal.
 type JournalStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -260,14 +598,18 @@ type JournalStatus struct {
 	// Why its fold stopped; empty where it goes on.
 	FoldStopped string `protobuf:"bytes,12,opt,name=fold_stopped,json=foldStopped,proto3" json:"fold_stopped,omitempty"`
 	// Jurisdiction whose node this journal's node sends to; empty at the root.
-	Parent        string `protobuf:"bytes,13,opt,name=parent,proto3" json:"parent,omitempty"`
+	Parent string `protobuf:"bytes,13,opt,name=parent,proto3" json:"parent,omitempty"`
+	// Since when nothing was heard of a journal from below for longer than the configured silence; 0 where it speaks.
+	SilentUs int64 `protobuf:"varint,14,opt,name=silent_us,json=silentUs,proto3" json:"silent_us,omitempty"`
+	// Entries that the node below says it has and that are not here yet; 0 where it is not known.
+	Behind        uint64 `protobuf:"varint,15,opt,name=behind,proto3" json:"behind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JournalStatus) Reset() {
 	*x = JournalStatus{}
-	mi := &file_duban_v1_node_proto_msgTypes[2]
+	mi := &file_duban_v1_node_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -279,7 +621,7 @@ func (x *JournalStatus) String() string {
 func (*JournalStatus) ProtoMessage() {}
 
 func (x *JournalStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_node_proto_msgTypes[2]
+	mi := &file_duban_v1_node_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -292,7 +634,7 @@ func (x *JournalStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JournalStatus.ProtoReflect.Descriptor instead.
 func (*JournalStatus) Descriptor() ([]byte, []int) {
-	return file_duban_v1_node_proto_rawDescGZIP(), []int{2}
+	return file_duban_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *JournalStatus) GetJournal() []byte {
@@ -386,6 +728,20 @@ func (x *JournalStatus) GetParent() string {
 	return ""
 }
 
+func (x *JournalStatus) GetSilentUs() int64 {
+	if x != nil {
+		return x.SilentUs
+	}
+	return 0
+}
+
+func (x *JournalStatus) GetBehind() uint64 {
+	if x != nil {
+		return x.Behind
+	}
+	return 0
+}
+
 // CaseFigures counts cases.
 type CaseFigures struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -405,7 +761,7 @@ type CaseFigures struct {
 
 func (x *CaseFigures) Reset() {
 	*x = CaseFigures{}
-	mi := &file_duban_v1_node_proto_msgTypes[3]
+	mi := &file_duban_v1_node_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +773,7 @@ func (x *CaseFigures) String() string {
 func (*CaseFigures) ProtoMessage() {}
 
 func (x *CaseFigures) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_node_proto_msgTypes[3]
+	mi := &file_duban_v1_node_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +786,7 @@ func (x *CaseFigures) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaseFigures.ProtoReflect.Descriptor instead.
 func (*CaseFigures) Descriptor() ([]byte, []int) {
-	return file_duban_v1_node_proto_rawDescGZIP(), []int{3}
+	return file_duban_v1_node_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CaseFigures) GetTotal() uint64 {
@@ -485,7 +841,7 @@ type OverdueFigure struct {
 
 func (x *OverdueFigure) Reset() {
 	*x = OverdueFigure{}
-	mi := &file_duban_v1_node_proto_msgTypes[4]
+	mi := &file_duban_v1_node_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +853,7 @@ func (x *OverdueFigure) String() string {
 func (*OverdueFigure) ProtoMessage() {}
 
 func (x *OverdueFigure) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_node_proto_msgTypes[4]
+	mi := &file_duban_v1_node_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +866,7 @@ func (x *OverdueFigure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OverdueFigure.ProtoReflect.Descriptor instead.
 func (*OverdueFigure) Descriptor() ([]byte, []int) {
-	return file_duban_v1_node_proto_rawDescGZIP(), []int{4}
+	return file_duban_v1_node_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *OverdueFigure) GetPoint() string {
@@ -556,7 +912,7 @@ type AlertFigure struct {
 
 func (x *AlertFigure) Reset() {
 	*x = AlertFigure{}
-	mi := &file_duban_v1_node_proto_msgTypes[5]
+	mi := &file_duban_v1_node_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +924,7 @@ func (x *AlertFigure) String() string {
 func (*AlertFigure) ProtoMessage() {}
 
 func (x *AlertFigure) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_node_proto_msgTypes[5]
+	mi := &file_duban_v1_node_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +937,7 @@ func (x *AlertFigure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertFigure.ProtoReflect.Descriptor instead.
 func (*AlertFigure) Descriptor() ([]byte, []int) {
-	return file_duban_v1_node_proto_rawDescGZIP(), []int{5}
+	return file_duban_v1_node_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AlertFigure) GetLevel() uint32 {
@@ -610,7 +966,7 @@ var File_duban_v1_node_proto protoreflect.FileDescriptor
 const file_duban_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"\x13duban/v1/node.proto\x12\bduban.v1\x1a\x14duban/v1/alert.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xfc\x03\n" +
+	"\x10GetStatusRequest\"\x80\x05\n" +
 	"\x11GetStatusResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -627,7 +983,31 @@ const file_duban_v1_node_proto_rawDesc = "" +
 	"\bjournals\x18\f \x03(\v2\x17.duban.v1.JournalStatusR\bjournals\x12+\n" +
 	"\x05cases\x18\r \x01(\v2\x15.duban.v1.CaseFiguresR\x05cases\x12-\n" +
 	"\x06alerts\x18\x0e \x03(\v2\x15.duban.v1.AlertFigureR\x06alerts\x12\x16\n" +
-	"\x06leader\x18\x0f \x01(\bR\x06leader\"\xdd\x02\n" +
+	"\x06leader\x18\x0f \x01(\bR\x06leader\x12#\n" +
+	"\rclock_stopped\x18\x10 \x01(\tR\fclockStopped\x126\n" +
+	"\tancestors\x18\x11 \x03(\v2\x18.duban.v1.AncestorStatusR\tancestors\x12%\n" +
+	"\x0eparent_problem\x18\x12 \x01(\tR\rparentProblem\"\xd5\x01\n" +
+	"\x0eAncestorStatus\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12!\n" +
+	"\fwitnessed_us\x18\x02 \x01(\x03R\vwitnessedUs\x12%\n" +
+	"\x0ewitnessed_size\x18\x03 \x01(\x04R\rwitnessedSize\x12\x19\n" +
+	"\bheard_us\x18\x04 \x01(\x03R\aheardUs\x12\x16\n" +
+	"\x06direct\x18\x05 \x01(\bR\x06direct\x12\x18\n" +
+	"\aletters\x18\x06 \x01(\x04R\aletters\x12\x18\n" +
+	"\arefused\x18\a \x01(\tR\arefused\"M\n" +
+	"\x12AcceptClockRequest\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1f\n" +
+	"\vaccepted_by\x18\x02 \x01(\tR\n" +
+	"acceptedBy\",\n" +
+	"\x13AcceptClockResponse\x12\x15\n" +
+	"\x06now_us\x18\x01 \x01(\x03R\x05nowUs\"h\n" +
+	"\x15ReadmitJournalRequest\x12\x18\n" +
+	"\ajournal\x18\x01 \x01(\fR\ajournal\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"decided_by\x18\x03 \x01(\tR\tdecidedBy\",\n" +
+	"\x16ReadmitJournalResponse\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\"\x92\x03\n" +
 	"\rJournalStatus\x12\x18\n" +
 	"\ajournal\x18\x01 \x01(\fR\ajournal\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x12\n" +
@@ -642,7 +1022,9 @@ const file_duban_v1_node_proto_rawDesc = "" +
 	" \x01(\x03R\x06skewUs\x12\x18\n" +
 	"\arefused\x18\v \x01(\tR\arefused\x12!\n" +
 	"\ffold_stopped\x18\f \x01(\tR\vfoldStopped\x12\x16\n" +
-	"\x06parent\x18\r \x01(\tR\x06parent\"\x9e\x01\n" +
+	"\x06parent\x18\r \x01(\tR\x06parent\x12\x1b\n" +
+	"\tsilent_us\x18\x0e \x01(\x03R\bsilentUs\x12\x16\n" +
+	"\x06behind\x18\x0f \x01(\x04R\x06behind\"\x9e\x01\n" +
 	"\vCaseFigures\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x04R\x05total\x12\x12\n" +
 	"\x04open\x18\x02 \x01(\x04R\x04open\x12\x16\n" +
@@ -659,9 +1041,11 @@ const file_duban_v1_node_proto_rawDesc = "" +
 	"\vAlertFigure\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\rR\x05level\x12*\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x14.duban.v1.LevelStateR\x05state\x12\x14\n" +
-	"\x05count\x18\x03 \x01(\x04R\x05count2S\n" +
+	"\x05count\x18\x03 \x01(\x04R\x05count2\xf4\x01\n" +
 	"\vNodeService\x12D\n" +
-	"\tGetStatus\x12\x1a.duban.v1.GetStatusRequest\x1a\x1b.duban.v1.GetStatusResponseB'Z%duban.internal/proto/duban/v1;dubanv1b\x06proto3"
+	"\tGetStatus\x12\x1a.duban.v1.GetStatusRequest\x1a\x1b.duban.v1.GetStatusResponse\x12J\n" +
+	"\vAcceptClock\x12\x1c.duban.v1.AcceptClockRequest\x1a\x1d.duban.v1.AcceptClockResponse\x12S\n" +
+	"\x0eReadmitJournal\x12\x1f.duban.v1.ReadmitJournalRequest\x1a .duban.v1.ReadmitJournalResponseB'Z%duban.internal/proto/duban/v1;dubanv1b\x06proto3"
 
 var (
 	file_duban_v1_node_proto_rawDescOnce sync.Once
@@ -675,29 +1059,39 @@ func file_duban_v1_node_proto_rawDescGZIP() []byte {
 	return file_duban_v1_node_proto_rawDescData
 }
 
-var file_duban_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_duban_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_duban_v1_node_proto_goTypes = []any{
-	(*GetStatusRequest)(nil),  // 0: duban.v1.GetStatusRequest
-	(*GetStatusResponse)(nil), // 1: duban.v1.GetStatusResponse
-	(*JournalStatus)(nil),     // 2: duban.v1.JournalStatus
-	(*CaseFigures)(nil),       // 3: duban.v1.CaseFigures
-	(*OverdueFigure)(nil),     // 4: duban.v1.OverdueFigure
-	(*AlertFigure)(nil),       // 5: duban.v1.AlertFigure
-	(LevelState)(0),           // 6: duban.v1.LevelState
+	(*GetStatusRequest)(nil),       // 0: duban.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),      // 1: duban.v1.GetStatusResponse
+	(*AncestorStatus)(nil),         // 2: duban.v1.AncestorStatus
+	(*AcceptClockRequest)(nil),     // 3: duban.v1.AcceptClockRequest
+	(*AcceptClockResponse)(nil),    // 4: duban.v1.AcceptClockResponse
+	(*ReadmitJournalRequest)(nil),  // 5: duban.v1.ReadmitJournalRequest
+	(*ReadmitJournalResponse)(nil), // 6: duban.v1.ReadmitJournalResponse
+	(*JournalStatus)(nil),          // 7: duban.v1.JournalStatus
+	(*CaseFigures)(nil),            // 8: duban.v1.CaseFigures
+	(*OverdueFigure)(nil),          // 9: duban.v1.OverdueFigure
+	(*AlertFigure)(nil),            // 10: duban.v1.AlertFigure
+	(LevelState)(0),                // 11: duban.v1.LevelState
 }
 var file_duban_v1_node_proto_depIdxs = []int32{
-	2, // 0: duban.v1.GetStatusResponse.journals:type_name -> duban.v1.JournalStatus
-	3, // 1: duban.v1.GetStatusResponse.cases:type_name -> duban.v1.CaseFigures
-	5, // 2: duban.v1.GetStatusResponse.alerts:type_name -> duban.v1.AlertFigure
-	4, // 3: duban.v1.CaseFigures.overdue:type_name -> duban.v1.OverdueFigure
-	6, // 4: duban.v1.AlertFigure.state:type_name -> duban.v1.LevelState
-	0, // 5: duban.v1.NodeService.GetStatus:input_type -> duban.v1.GetStatusRequest
-	1, // 6: duban.v1.NodeService.GetStatus:output_type -> duban.v1.GetStatusResponse
-	6, // [6:7] is the sub-list for method output_type
-	5, // [5:6] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	7,  // 0: duban.v1.GetStatusResponse.journals:type_name -> duban.v1.JournalStatus
+	8,  // 1: duban.v1.GetStatusResponse.cases:type_name -> duban.v1.CaseFigures
+	10, // 2: duban.v1.GetStatusResponse.alerts:type_name -> duban.v1.AlertFigure
+	2,  // 3: duban.v1.GetStatusResponse.ancestors:type_name -> duban.v1.AncestorStatus
+	9,  // 4: duban.v1.CaseFigures.overdue:type_name -> duban.v1.OverdueFigure
+	11, // 5: duban.v1.AlertFigure.state:type_name -> duban.v1.LevelState
+	0,  // 6: duban.v1.NodeService.GetStatus:input_type -> duban.v1.GetStatusRequest
+	3,  // 7: duban.v1.NodeService.AcceptClock:input_type -> duban.v1.AcceptClockRequest
+	5,  // 8: duban.v1.NodeService.ReadmitJournal:input_type -> duban.v1.ReadmitJournalRequest
+	1,  // 9: duban.v1.NodeService.GetStatus:output_type -> duban.v1.GetStatusResponse
+	4,  // 10: duban.v1.NodeService.AcceptClock:output_type -> duban.v1.AcceptClockResponse
+	6,  // 11: duban.v1.NodeService.ReadmitJournal:output_type -> duban.v1.ReadmitJournalResponse
+	9,  // [9:12] is the sub-list for method output_type
+	6,  // [6:9] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_duban_v1_node_proto_init() }
@@ -712,7 +1106,7 @@ func file_duban_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_duban_v1_node_proto_rawDesc), len(file_duban_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

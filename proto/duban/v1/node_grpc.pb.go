@@ -21,7 +21,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	NodeService_GetStatus_FullMethodName = "/duban.v1.NodeService/GetStatus"
+	NodeService_GetStatus_FullMethodName      = "/duban.v1.NodeService/GetStatus"
+	NodeService_AcceptClock_FullMethodName    = "/duban.v1.NodeService/AcceptClock"
+	NodeService_ReadmitJournal_FullMethodName = "/duban.v1.NodeService/ReadmitJournal"
 )
 
 // NodeServiceClient is the client API for NodeService service.
@@ -32,6 +34,10 @@ const (
 type NodeServiceClient interface {
 	// GetStatus returns the node's state, its journals with their lag, and the numbers of its cases and alerts.
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusResponse, error)
+	// AcceptClock puts on record that the node's clock is right although it jumped: the node records again.
+	AcceptClock(ctx context.Context, in *AcceptClockRequest, opts ...grpc.CallOption) (*AcceptClockResponse, error)
+	// ReadmitJournal lifts the refusal of a journal from below, once people have settled it.
+	ReadmitJournal(ctx context.Context, in *ReadmitJournalRequest, opts ...grpc.CallOption) (*ReadmitJournalResponse, error)
 }
 
 type nodeServiceClient struct {
@@ -52,6 +58,26 @@ func (c *nodeServiceClient) GetStatus(ctx context.Context, in *GetStatusRequest,
 	return out, nil
 }
 
+func (c *nodeServiceClient) AcceptClock(ctx context.Context, in *AcceptClockRequest, opts ...grpc.CallOption) (*AcceptClockResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AcceptClockResponse)
+	err := c.cc.Invoke(ctx, NodeService_AcceptClock_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeServiceClient) ReadmitJournal(ctx context.Context, in *ReadmitJournalRequest, opts ...grpc.CallOption) (*ReadmitJournalResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReadmitJournalResponse)
+	err := c.cc.Invoke(ctx, NodeService_ReadmitJournal_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeServiceServer is the server API for NodeService service.
 // All implementations must embed UnimplementedNodeServiceServer
 // for forward compatibility.
@@ -60,6 +86,10 @@ func (c *nodeServiceClient) GetStatus(ctx context.Context, in *GetStatusRequest,
 type NodeServiceServer interface {
 	// GetStatus returns the node's state, its journals with their lag, and the numbers of its cases and alerts.
 	GetStatus(context.Context, *GetStatusRequest) (*GetStatusResponse, error)
+	// AcceptClock puts on record that the node's clock is right although it jumped: the node records again.
+	AcceptClock(context.Context, *AcceptClockRequest) (*AcceptClockResponse, error)
+	// ReadmitJournal lifts the refusal of a journal from below, once people have settled it.
+	ReadmitJournal(context.Context, *ReadmitJournalRequest) (*ReadmitJournalResponse, error)
 	mustEmbedUnimplementedNodeServiceServer()
 }
 
@@ -72,6 +102,12 @@ type UnimplementedNodeServiceServer struct{}
 
 func (UnimplementedNodeServiceServer) GetStatus(context.Context, *GetStatusRequest) (*GetStatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStatus not implemented")
+}
+func (UnimplementedNodeServiceServer) AcceptClock(context.Context, *AcceptClockRequest) (*AcceptClockResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AcceptClock not implemented")
+}
+func (UnimplementedNodeServiceServer) ReadmitJournal(context.Context, *ReadmitJournalRequest) (*ReadmitJournalResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReadmitJournal not implemented")
 }
 func (UnimplementedNodeServiceServer) mustEmbedUnimplementedNodeServiceServer() {}
 func (UnimplementedNodeServiceServer) testEmbeddedByValue()                     {}
@@ -112,6 +148,42 @@ func _NodeService_GetStatus_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NodeService_AcceptClock_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcceptClockRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).AcceptClock(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_AcceptClock_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).AcceptClock(ctx, req.(*AcceptClockRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeService_ReadmitJournal_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadmitJournalRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).ReadmitJournal(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_ReadmitJournal_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).ReadmitJournal(ctx, req.(*ReadmitJournalRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // NodeService_ServiceDesc is the grpc.ServiceDesc for NodeService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -122,6 +194,14 @@ var NodeService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetStatus",
 			Handler:    _NodeService_GetStatus_Handler,
+		},
+		{
+			MethodName: "AcceptClock",
+			Handler:    _NodeService_AcceptClock_Handler,
+		},
+		{
+			MethodName: "ReadmitJournal",
+			Handler:    _NodeService_ReadmitJournal_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

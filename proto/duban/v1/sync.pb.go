@@ -33,6 +33,8 @@ type SyncRequest struct {
 	//	*SyncRequest_Hello
 	//	*SyncRequest_Batch
 	//	*SyncRequest_Heartbeat
+	//	*SyncRequest_LetterAck
+	//	*SyncRequest_Chunk
 	Message       isSyncRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -102,6 +104,24 @@ func (x *SyncRequest) GetHeartbeat() *SyncHeartbeat {
 	return nil
 }
 
+func (x *SyncRequest) GetLetterAck() *SyncLetterAck {
+	if x != nil {
+		if x, ok := x.Message.(*SyncRequest_LetterAck); ok {
+			return x.LetterAck
+		}
+	}
+	return nil
+}
+
+func (x *SyncRequest) GetChunk() *SyncChunk {
+	if x != nil {
+		if x, ok := x.Message.(*SyncRequest_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
 type isSyncRequest_Message interface {
 	isSyncRequest_Message()
 }
@@ -121,11 +141,25 @@ type SyncRequest_Heartbeat struct {
 	Heartbeat *SyncHeartbeat `protobuf:"bytes,3,opt,name=heartbeat,proto3,oneof"`
 }
 
+type SyncRequest_LetterAck struct {
+	// How far letters from above are durable at the child.
+	LetterAck *SyncLetterAck `protobuf:"bytes,4,opt,name=letter_ack,json=letterAck,proto3,oneof"`
+}
+
+type SyncRequest_Chunk struct {
+	// Bytes of an attachment that the parent asked for.
+	Chunk *SyncChunk `protobuf:"bytes,5,opt,name=chunk,proto3,oneof"`
+}
+
 func (*SyncRequest_Hello) isSyncRequest_Message() {}
 
 func (*SyncRequest_Batch) isSyncRequest_Message() {}
 
 func (*SyncRequest_Heartbeat) isSyncRequest_Message() {}
+
+func (*SyncRequest_LetterAck) isSyncRequest_Message() {}
+
+func (*SyncRequest_Chunk) isSyncRequest_Message() {}
 
 // SyncHello opens a stream.
 type SyncHello struct {
@@ -139,7 +173,9 @@ type SyncHello struct {
 	// Version of the program.
 	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
 	// Entry kinds that the child writes.
-	Kinds         []uint32 `protobuf:"varint,5,rep,packed,name=kinds,proto3" json:"kinds,omitempty"`
+	Kinds []uint32 `protobuf:"varint,5,rep,packed,name=kinds,proto3" json:"kinds,omitempty"`
+	// Where the child stands with letters from above, for itself and for each jurisdiction below it.
+	Letters       []*LetterPosition `protobuf:"bytes,6,rep,name=letters,proto3" json:"letters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -209,6 +245,424 @@ func (x *SyncHello) GetKinds() []uint32 {
 	return nil
 }
 
+func (x *SyncHello) GetLetters() []*LetterPosition {
+	if x != nil {
+		return x.Letters
+	}
+	return nil
+}
+
+// LetterPosition says where somebody stands with what one journal addresses to one jurisdiction.
+type LetterPosition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Journal of the sender, 16 bytes.
+	Journal []byte `protobuf:"bytes,1,opt,name=journal,proto3" json:"journal,omitempty"`
+	// Jurisdiction code of the addressee.
+	Addressee string `protobuf:"bytes,2,opt,name=addressee,proto3" json:"addressee,omitempty"`
+	// The next dense number that is wanted.
+	Number uint64 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
+	// Size of the sender's checkpoint that is kept, with which later ones have to be consistent; 0 for none.
+	Size          uint64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LetterPosition) Reset() {
+	*x = LetterPosition{}
+	mi := &file_duban_v1_sync_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LetterPosition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LetterPosition) ProtoMessage() {}
+
+func (x *LetterPosition) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_sync_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LetterPosition.ProtoReflect.Descriptor instead.
+func (*LetterPosition) Descriptor() ([]byte, []int) {
+	return file_duban_v1_sync_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *LetterPosition) GetJournal() []byte {
+	if x != nil {
+		return x.Journal
+	}
+	return nil
+}
+
+func (x *LetterPosition) GetAddressee() string {
+	if x != nil {
+		return x.Addressee
+	}
+	return ""
+}
+
+func (x *LetterPosition) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *LetterPosition) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+// SyncLetter carries a letter down, or a later checkpoint of its sender alone.
+type SyncLetter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The letter; without entries where only the checkpoint is news.
+	Letter *Letter `protobuf:"bytes,1,opt,name=letter,proto3" json:"letter,omitempty"`
+	// Size that the consistency proof begins at: the one of the child's kept checkpoint; 0 where it had none.
+	ConsistentFrom uint64 `protobuf:"varint,2,opt,name=consistent_from,json=consistentFrom,proto3" json:"consistent_from,omitempty"`
+	// RFC 6962 consistency proof from there to the letter's checkpoint, 32 bytes a hash.
+	Consistency   [][]byte `protobuf:"bytes,3,rep,name=consistency,proto3" json:"consistency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncLetter) Reset() {
+	*x = SyncLetter{}
+	mi := &file_duban_v1_sync_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncLetter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncLetter) ProtoMessage() {}
+
+func (x *SyncLetter) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_sync_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncLetter.ProtoReflect.Descriptor instead.
+func (*SyncLetter) Descriptor() ([]byte, []int) {
+	return file_duban_v1_sync_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SyncLetter) GetLetter() *Letter {
+	if x != nil {
+		return x.Letter
+	}
+	return nil
+}
+
+func (x *SyncLetter) GetConsistentFrom() uint64 {
+	if x != nil {
+		return x.ConsistentFrom
+	}
+	return 0
+}
+
+func (x *SyncLetter) GetConsistency() [][]byte {
+	if x != nil {
+		return x.Consistency
+	}
+	return nil
+}
+
+// SyncLetterAck says how far letters are durable at the child.
+type SyncLetterAck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the child stands now.
+	Position *LetterPosition `protobuf:"bytes,1,opt,name=position,proto3" json:"position,omitempty"`
+	// Why a letter was refused; empty where it was taken.
+	Refused       string `protobuf:"bytes,2,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncLetterAck) Reset() {
+	*x = SyncLetterAck{}
+	mi := &file_duban_v1_sync_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncLetterAck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncLetterAck) ProtoMessage() {}
+
+func (x *SyncLetterAck) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_sync_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncLetterAck.ProtoReflect.Descriptor instead.
+func (*SyncLetterAck) Descriptor() ([]byte, []int) {
+	return file_duban_v1_sync_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SyncLetterAck) GetPosition() *LetterPosition {
+	if x != nil {
+		return x.Position
+	}
+	return nil
+}
+
+func (x *SyncLetterAck) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+// SyncWitness brings down a countersignature of an ancestor above the parent.
+type SyncWitness struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Journal that was witnessed, 16 bytes.
+	Journal []byte `protobuf:"bytes,1,opt,name=journal,proto3" json:"journal,omitempty"`
+	// Its checkpoint with the ancestor's countersignature, as that ancestor gave it.
+	Countersigned []byte `protobuf:"bytes,2,opt,name=countersigned,proto3" json:"countersigned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncWitness) Reset() {
+	*x = SyncWitness{}
+	mi := &file_duban_v1_sync_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncWitness) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncWitness) ProtoMessage() {}
+
+func (x *SyncWitness) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_sync_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncWitness.ProtoReflect.Descriptor instead.
+func (*SyncWitness) Descriptor() ([]byte, []int) {
+	return file_duban_v1_sync_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SyncWitness) GetJournal() []byte {
+	if x != nil {
+		return x.Journal
+	}
+	return nil
+}
+
+func (x *SyncWitness) GetCountersigned() []byte {
+	if x != nil {
+		return x.Countersigned
+	}
+	return nil
+}
+
+// SyncFetch asks for bytes of an attachment; it goes down the stream, through levels, to the node that has them.
+type SyncFetch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of this request on this stream.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Journal whose entry names the attachment, 16 bytes.
+	Journal []byte `protobuf:"bytes,2,opt,name=journal,proto3" json:"journal,omitempty"`
+	// SHA-256 of the attachment: its address.
+	Sha256 []byte `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// First byte wanted.
+	Offset uint64 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	// True where the request is given up.
+	Cancel        bool `protobuf:"varint,5,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncFetch) Reset() {
+	*x = SyncFetch{}
+	mi := &file_duban_v1_sync_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncFetch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncFetch) ProtoMessage() {}
+
+func (x *SyncFetch) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_sync_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncFetch.ProtoReflect.Descriptor instead.
+func (*SyncFetch) Descriptor() ([]byte, []int) {
+	return file_duban_v1_sync_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SyncFetch) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SyncFetch) GetJournal() []byte {
+	if x != nil {
+		return x.Journal
+	}
+	return nil
+}
+
+func (x *SyncFetch) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *SyncFetch) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *SyncFetch) GetCancel() bool {
+	if x != nil {
+		return x.Cancel
+	}
+	return false
+}
+
+// SyncChunk answers SyncFetch, in order and without a gap.
+type SyncChunk struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the request.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Position of the first byte.
+	Offset uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	// The bytes.
+	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	// Length of the whole attachment.
+	Size uint64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	// Why there is no more, where it can't be given; empty otherwise.
+	Problem       string `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncChunk) Reset() {
+	*x = SyncChunk{}
+	mi := &file_duban_v1_sync_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncChunk) ProtoMessage() {}
+
+func (x *SyncChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_sync_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncChunk.ProtoReflect.Descriptor instead.
+func (*SyncChunk) Descriptor() ([]byte, []int) {
+	return file_duban_v1_sync_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SyncChunk) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SyncChunk) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *SyncChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *SyncChunk) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *SyncChunk) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
 // WireEntry is an entry as it was hashed.
 type WireEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -226,7 +680,7 @@ type WireEntry struct {
 
 func (x *WireEntry) Reset() {
 	*x = WireEntry{}
-	mi := &file_duban_v1_sync_proto_msgTypes[2]
+	mi := &file_duban_v1_sync_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -238,7 +692,7 @@ func (x *WireEntry) String() string {
 func (*WireEntry) ProtoMessage() {}
 
 func (x *WireEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_sync_proto_msgTypes[2]
+	mi := &file_duban_v1_sync_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -251,7 +705,7 @@ func (x *WireEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WireEntry.ProtoReflect.Descriptor instead.
 func (*WireEntry) Descriptor() ([]byte, []int) {
-	return file_duban_v1_sync_proto_rawDescGZIP(), []int{2}
+	return file_duban_v1_sync_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WireEntry) GetHeader() []byte {
@@ -299,7 +753,7 @@ type SyncBatch struct {
 
 func (x *SyncBatch) Reset() {
 	*x = SyncBatch{}
-	mi := &file_duban_v1_sync_proto_msgTypes[3]
+	mi := &file_duban_v1_sync_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -311,7 +765,7 @@ func (x *SyncBatch) String() string {
 func (*SyncBatch) ProtoMessage() {}
 
 func (x *SyncBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_sync_proto_msgTypes[3]
+	mi := &file_duban_v1_sync_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -324,7 +778,7 @@ func (x *SyncBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncBatch.ProtoReflect.Descriptor instead.
 func (*SyncBatch) Descriptor() ([]byte, []int) {
-	return file_duban_v1_sync_proto_rawDescGZIP(), []int{3}
+	return file_duban_v1_sync_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SyncBatch) GetJournal() []byte {
@@ -370,7 +824,7 @@ type SyncHeartbeat struct {
 
 func (x *SyncHeartbeat) Reset() {
 	*x = SyncHeartbeat{}
-	mi := &file_duban_v1_sync_proto_msgTypes[4]
+	mi := &file_duban_v1_sync_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -382,7 +836,7 @@ func (x *SyncHeartbeat) String() string {
 func (*SyncHeartbeat) ProtoMessage() {}
 
 func (x *SyncHeartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_sync_proto_msgTypes[4]
+	mi := &file_duban_v1_sync_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -395,7 +849,7 @@ func (x *SyncHeartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncHeartbeat.ProtoReflect.Descriptor instead.
 func (*SyncHeartbeat) Descriptor() ([]byte, []int) {
-	return file_duban_v1_sync_proto_rawDescGZIP(), []int{4}
+	return file_duban_v1_sync_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SyncHeartbeat) GetJournal() []byte {
@@ -429,6 +883,9 @@ type SyncResponse struct {
 	//	*SyncResponse_Welcome
 	//	*SyncResponse_Ack
 	//	*SyncResponse_Refusal
+	//	*SyncResponse_Letter
+	//	*SyncResponse_Witness
+	//	*SyncResponse_Fetch
 	Message       isSyncResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -436,7 +893,7 @@ type SyncResponse struct {
 
 func (x *SyncResponse) Reset() {
 	*x = SyncResponse{}
-	mi := &file_duban_v1_sync_proto_msgTypes[5]
+	mi := &file_duban_v1_sync_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -448,7 +905,7 @@ func (x *SyncResponse) String() string {
 func (*SyncResponse) ProtoMessage() {}
 
 func (x *SyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_sync_proto_msgTypes[5]
+	mi := &file_duban_v1_sync_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -461,7 +918,7 @@ func (x *SyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncResponse.ProtoReflect.Descriptor instead.
 func (*SyncResponse) Descriptor() ([]byte, []int) {
-	return file_duban_v1_sync_proto_rawDescGZIP(), []int{5}
+	return file_duban_v1_sync_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SyncResponse) GetMessage() isSyncResponse_Message {
@@ -498,6 +955,33 @@ func (x *SyncResponse) GetRefusal() *SyncRefusal {
 	return nil
 }
 
+func (x *SyncResponse) GetLetter() *SyncLetter {
+	if x != nil {
+		if x, ok := x.Message.(*SyncResponse_Letter); ok {
+			return x.Letter
+		}
+	}
+	return nil
+}
+
+func (x *SyncResponse) GetWitness() *SyncWitness {
+	if x != nil {
+		if x, ok := x.Message.(*SyncResponse_Witness); ok {
+			return x.Witness
+		}
+	}
+	return nil
+}
+
+func (x *SyncResponse) GetFetch() *SyncFetch {
+	if x != nil {
+		if x, ok := x.Message.(*SyncResponse_Fetch); ok {
+			return x.Fetch
+		}
+	}
+	return nil
+}
+
 type isSyncResponse_Message interface {
 	isSyncResponse_Message()
 }
@@ -517,11 +1001,32 @@ type SyncResponse_Refusal struct {
 	Refusal *SyncRefusal `protobuf:"bytes,3,opt,name=refusal,proto3,oneof"`
 }
 
+type SyncResponse_Letter struct {
+	// What a journal above addresses to the child, or to somebody below it.
+	Letter *SyncLetter `protobuf:"bytes,4,opt,name=letter,proto3,oneof"`
+}
+
+type SyncResponse_Witness struct {
+	// A countersignature of an ancestor above the parent.
+	Witness *SyncWitness `protobuf:"bytes,5,opt,name=witness,proto3,oneof"`
+}
+
+type SyncResponse_Fetch struct {
+	// An attachment that somebody above wants to see.
+	Fetch *SyncFetch `protobuf:"bytes,6,opt,name=fetch,proto3,oneof"`
+}
+
 func (*SyncResponse_Welcome) isSyncResponse_Message() {}
 
 func (*SyncResponse_Ack) isSyncResponse_Message() {}
 
 func (*SyncResponse_Refusal) isSyncResponse_Message() {}
+
+func (*SyncResponse_Letter) isSyncResponse_Message() {}
+
+func (*SyncResponse_Witness) isSyncResponse_Message() {}
+
+func (*SyncResponse_Fetch) isSyncResponse_Message() {}
 
 // SyncWelcome says where each journal goes on.
 type SyncWelcome struct {
@@ -530,15 +1035,17 @@ type SyncWelcome struct {
 	Positions []*SyncPosition `protobuf:"bytes,1,rep,name=positions,proto3" json:"positions,omitempty"`
 	// The parent's clock.
 	NowUs int64 `protobuf:"varint,2,opt,name=now_us,json=nowUs,proto3" json:"now_us,omitempty"`
-	// Entry kinds that the parent knows.
-	Kinds         []uint32 `protobuf:"varint,3,rep,packed,name=kinds,proto3" json:"kinds,omitempty"`
+	// Entry kinds that the parent, and every node above it, knows.
+	Kinds []uint32 `protobuf:"varint,3,rep,packed,name=kinds,proto3" json:"kinds,omitempty"`
+	// Version of the parent's program.
+	Version       string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncWelcome) Reset() {
 	*x = SyncWelcome{}
-	mi := &file_duban_v1_sync_proto_msgTypes[6]
+	mi := &file_duban_v1_sync_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +1057,7 @@ func (x *SyncWelcome) String() string {
 func (*SyncWelcome) ProtoMessage() {}
 
 func (x *SyncWelcome) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_sync_proto_msgTypes[6]
+	mi := &file_duban_v1_sync_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +1070,7 @@ func (x *SyncWelcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncWelcome.ProtoReflect.Descriptor instead.
 func (*SyncWelcome) Descriptor() ([]byte, []int) {
-	return file_duban_v1_sync_proto_rawDescGZIP(), []int{6}
+	return file_duban_v1_sync_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SyncWelcome) GetPositions() []*SyncPosition {
@@ -587,6 +1094,13 @@ func (x *SyncWelcome) GetKinds() []uint32 {
 	return nil
 }
 
+func (x *SyncWelcome) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
 // SyncPosition is the parent's size of one journal.
 type SyncPosition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -602,7 +1116,7 @@ type SyncPosition struct {
 
 func (x *SyncPosition) Reset() {
 	*x = SyncPosition{}
-	mi := &file_duban_v1_sync_proto_msgTypes[7]
+	mi := &file_duban_v1_sync_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +1128,7 @@ func (x *SyncPosition) String() string {
 func (*SyncPosition) ProtoMessage() {}
 
 func (x *SyncPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_sync_proto_msgTypes[7]
+	mi := &file_duban_v1_sync_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +1141,7 @@ func (x *SyncPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncPosition.ProtoReflect.Descriptor instead.
 func (*SyncPosition) Descriptor() ([]byte, []int) {
-	return file_duban_v1_sync_proto_rawDescGZIP(), []int{7}
+	return file_duban_v1_sync_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SyncPosition) GetJournal() []byte {
@@ -668,7 +1182,7 @@ type SyncAck struct {
 
 func (x *SyncAck) Reset() {
 	*x = SyncAck{}
-	mi := &file_duban_v1_sync_proto_msgTypes[8]
+	mi := &file_duban_v1_sync_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +1194,7 @@ func (x *SyncAck) String() string {
 func (*SyncAck) ProtoMessage() {}
 
 func (x *SyncAck) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_sync_proto_msgTypes[8]
+	mi := &file_duban_v1_sync_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +1207,7 @@ func (x *SyncAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncAck.ProtoReflect.Descriptor instead.
 func (*SyncAck) Descriptor() ([]byte, []int) {
-	return file_duban_v1_sync_proto_rawDescGZIP(), []int{8}
+	return file_duban_v1_sync_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SyncAck) GetJournal() []byte {
@@ -737,7 +1251,7 @@ type SyncRefusal struct {
 
 func (x *SyncRefusal) Reset() {
 	*x = SyncRefusal{}
-	mi := &file_duban_v1_sync_proto_msgTypes[9]
+	mi := &file_duban_v1_sync_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -749,7 +1263,7 @@ func (x *SyncRefusal) String() string {
 func (*SyncRefusal) ProtoMessage() {}
 
 func (x *SyncRefusal) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_sync_proto_msgTypes[9]
+	mi := &file_duban_v1_sync_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -762,7 +1276,7 @@ func (x *SyncRefusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRefusal.ProtoReflect.Descriptor instead.
 func (*SyncRefusal) Descriptor() ([]byte, []int) {
-	return file_duban_v1_sync_proto_rawDescGZIP(), []int{9}
+	return file_duban_v1_sync_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SyncRefusal) GetJournal() []byte {
@@ -783,18 +1297,50 @@ var File_duban_v1_sync_proto protoreflect.FileDescriptor
 
 const file_duban_v1_sync_proto_rawDesc = "" +
 	"\n" +
-	"\x13duban/v1/sync.proto\x12\bduban.v1\"\xab\x01\n" +
+	"\x13duban/v1/sync.proto\x12\bduban.v1\x1a\x14duban/v1/entry.proto\"\x92\x02\n" +
 	"\vSyncRequest\x12+\n" +
 	"\x05hello\x18\x01 \x01(\v2\x13.duban.v1.SyncHelloH\x00R\x05hello\x12+\n" +
 	"\x05batch\x18\x02 \x01(\v2\x13.duban.v1.SyncBatchH\x00R\x05batch\x127\n" +
-	"\theartbeat\x18\x03 \x01(\v2\x17.duban.v1.SyncHeartbeatH\x00R\theartbeatB\t\n" +
-	"\amessage\"\x82\x01\n" +
+	"\theartbeat\x18\x03 \x01(\v2\x17.duban.v1.SyncHeartbeatH\x00R\theartbeat\x128\n" +
+	"\n" +
+	"letter_ack\x18\x04 \x01(\v2\x17.duban.v1.SyncLetterAckH\x00R\tletterAck\x12+\n" +
+	"\x05chunk\x18\x05 \x01(\v2\x13.duban.v1.SyncChunkH\x00R\x05chunkB\t\n" +
+	"\amessage\"\xb6\x01\n" +
 	"\tSyncHello\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x1a\n" +
 	"\bjournals\x18\x02 \x03(\fR\bjournals\x12\x15\n" +
 	"\x06now_us\x18\x03 \x01(\x03R\x05nowUs\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x14\n" +
-	"\x05kinds\x18\x05 \x03(\rR\x05kinds\"i\n" +
+	"\x05kinds\x18\x05 \x03(\rR\x05kinds\x122\n" +
+	"\aletters\x18\x06 \x03(\v2\x18.duban.v1.LetterPositionR\aletters\"t\n" +
+	"\x0eLetterPosition\x12\x18\n" +
+	"\ajournal\x18\x01 \x01(\fR\ajournal\x12\x1c\n" +
+	"\taddressee\x18\x02 \x01(\tR\taddressee\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\"\x81\x01\n" +
+	"\n" +
+	"SyncLetter\x12(\n" +
+	"\x06letter\x18\x01 \x01(\v2\x10.duban.v1.LetterR\x06letter\x12'\n" +
+	"\x0fconsistent_from\x18\x02 \x01(\x04R\x0econsistentFrom\x12 \n" +
+	"\vconsistency\x18\x03 \x03(\fR\vconsistency\"_\n" +
+	"\rSyncLetterAck\x124\n" +
+	"\bposition\x18\x01 \x01(\v2\x18.duban.v1.LetterPositionR\bposition\x12\x18\n" +
+	"\arefused\x18\x02 \x01(\tR\arefused\"M\n" +
+	"\vSyncWitness\x12\x18\n" +
+	"\ajournal\x18\x01 \x01(\fR\ajournal\x12$\n" +
+	"\rcountersigned\x18\x02 \x01(\fR\rcountersigned\"}\n" +
+	"\tSyncFetch\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
+	"\ajournal\x18\x02 \x01(\fR\ajournal\x12\x16\n" +
+	"\x06sha256\x18\x03 \x01(\fR\x06sha256\x12\x16\n" +
+	"\x06offset\x18\x04 \x01(\x04R\x06offset\x12\x16\n" +
+	"\x06cancel\x18\x05 \x01(\bR\x06cancel\"u\n" +
+	"\tSyncChunk\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x18\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\"i\n" +
 	"\tWireEntry\x12\x16\n" +
 	"\x06header\x18\x01 \x01(\fR\x06header\x12\x12\n" +
 	"\x04salt\x18\x02 \x01(\fR\x04salt\x12\x18\n" +
@@ -812,16 +1358,20 @@ const file_duban_v1_sync_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\fR\n" +
 	"checkpoint\x12\x15\n" +
-	"\x06now_us\x18\x03 \x01(\x03R\x05nowUs\"\xa6\x01\n" +
+	"\x06now_us\x18\x03 \x01(\x03R\x05nowUs\"\xb6\x02\n" +
 	"\fSyncResponse\x121\n" +
 	"\awelcome\x18\x01 \x01(\v2\x15.duban.v1.SyncWelcomeH\x00R\awelcome\x12%\n" +
 	"\x03ack\x18\x02 \x01(\v2\x11.duban.v1.SyncAckH\x00R\x03ack\x121\n" +
-	"\arefusal\x18\x03 \x01(\v2\x15.duban.v1.SyncRefusalH\x00R\arefusalB\t\n" +
-	"\amessage\"p\n" +
+	"\arefusal\x18\x03 \x01(\v2\x15.duban.v1.SyncRefusalH\x00R\arefusal\x12.\n" +
+	"\x06letter\x18\x04 \x01(\v2\x14.duban.v1.SyncLetterH\x00R\x06letter\x121\n" +
+	"\awitness\x18\x05 \x01(\v2\x15.duban.v1.SyncWitnessH\x00R\awitness\x12+\n" +
+	"\x05fetch\x18\x06 \x01(\v2\x13.duban.v1.SyncFetchH\x00R\x05fetchB\t\n" +
+	"\amessage\"\x8a\x01\n" +
 	"\vSyncWelcome\x124\n" +
 	"\tpositions\x18\x01 \x03(\v2\x16.duban.v1.SyncPositionR\tpositions\x12\x15\n" +
 	"\x06now_us\x18\x02 \x01(\x03R\x05nowUs\x12\x14\n" +
-	"\x05kinds\x18\x03 \x03(\rR\x05kinds\"V\n" +
+	"\x05kinds\x18\x03 \x03(\rR\x05kinds\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\"V\n" +
 	"\fSyncPosition\x12\x18\n" +
 	"\ajournal\x18\x01 \x01(\fR\ajournal\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x18\n" +
@@ -849,35 +1399,50 @@ func file_duban_v1_sync_proto_rawDescGZIP() []byte {
 	return file_duban_v1_sync_proto_rawDescData
 }
 
-var file_duban_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_duban_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_duban_v1_sync_proto_goTypes = []any{
-	(*SyncRequest)(nil),   // 0: duban.v1.SyncRequest
-	(*SyncHello)(nil),     // 1: duban.v1.SyncHello
-	(*WireEntry)(nil),     // 2: duban.v1.WireEntry
-	(*SyncBatch)(nil),     // 3: duban.v1.SyncBatch
-	(*SyncHeartbeat)(nil), // 4: duban.v1.SyncHeartbeat
-	(*SyncResponse)(nil),  // 5: duban.v1.SyncResponse
-	(*SyncWelcome)(nil),   // 6: duban.v1.SyncWelcome
-	(*SyncPosition)(nil),  // 7: duban.v1.SyncPosition
-	(*SyncAck)(nil),       // 8: duban.v1.SyncAck
-	(*SyncRefusal)(nil),   // 9: duban.v1.SyncRefusal
+	(*SyncRequest)(nil),    // 0: duban.v1.SyncRequest
+	(*SyncHello)(nil),      // 1: duban.v1.SyncHello
+	(*LetterPosition)(nil), // 2: duban.v1.LetterPosition
+	(*SyncLetter)(nil),     // 3: duban.v1.SyncLetter
+	(*SyncLetterAck)(nil),  // 4: duban.v1.SyncLetterAck
+	(*SyncWitness)(nil),    // 5: duban.v1.SyncWitness
+	(*SyncFetch)(nil),      // 6: duban.v1.SyncFetch
+	(*SyncChunk)(nil),      // 7: duban.v1.SyncChunk
+	(*WireEntry)(nil),      // 8: duban.v1.WireEntry
+	(*SyncBatch)(nil),      // 9: duban.v1.SyncBatch
+	(*SyncHeartbeat)(nil),  // 10: duban.v1.SyncHeartbeat
+	(*SyncResponse)(nil),   // 11: duban.v1.SyncResponse
+	(*SyncWelcome)(nil),    // 12: duban.v1.SyncWelcome
+	(*SyncPosition)(nil),   // 13: duban.v1.SyncPosition
+	(*SyncAck)(nil),        // 14: duban.v1.SyncAck
+	(*SyncRefusal)(nil),    // 15: duban.v1.SyncRefusal
+	(*Letter)(nil),         // 16: duban.v1.Letter
 }
 var file_duban_v1_sync_proto_depIdxs = []int32{
-	1, // 0: duban.v1.SyncRequest.hello:type_name -> duban.v1.SyncHello
-	3, // 1: duban.v1.SyncRequest.batch:type_name -> duban.v1.SyncBatch
-	4, // 2: duban.v1.SyncRequest.heartbeat:type_name -> duban.v1.SyncHeartbeat
-	2, // 3: duban.v1.SyncBatch.entries:type_name -> duban.v1.WireEntry
-	6, // 4: duban.v1.SyncResponse.welcome:type_name -> duban.v1.SyncWelcome
-	8, // 5: duban.v1.SyncResponse.ack:type_name -> duban.v1.SyncAck
-	9, // 6: duban.v1.SyncResponse.refusal:type_name -> duban.v1.SyncRefusal
-	7, // 7: duban.v1.SyncWelcome.positions:type_name -> duban.v1.SyncPosition
-	0, // 8: duban.v1.SyncService.Sync:input_type -> duban.v1.SyncRequest
-	5, // 9: duban.v1.SyncService.Sync:output_type -> duban.v1.SyncResponse
-	9, // [9:10] is the sub-list for method output_type
-	8, // [8:9] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	1,  // 0: duban.v1.SyncRequest.hello:type_name -> duban.v1.SyncHello
+	9,  // 1: duban.v1.SyncRequest.batch:type_name -> duban.v1.SyncBatch
+	10, // 2: duban.v1.SyncRequest.heartbeat:type_name -> duban.v1.SyncHeartbeat
+	4,  // 3: duban.v1.SyncRequest.letter_ack:type_name -> duban.v1.SyncLetterAck
+	7,  // 4: duban.v1.SyncRequest.chunk:type_name -> duban.v1.SyncChunk
+	2,  // 5: duban.v1.SyncHello.letters:type_name -> duban.v1.LetterPosition
+	16, // 6: duban.v1.SyncLetter.letter:type_name -> duban.v1.Letter
+	2,  // 7: duban.v1.SyncLetterAck.position:type_name -> duban.v1.LetterPosition
+	8,  // 8: duban.v1.SyncBatch.entries:type_name -> duban.v1.WireEntry
+	12, // 9: duban.v1.SyncResponse.welcome:type_name -> duban.v1.SyncWelcome
+	14, // 10: duban.v1.SyncResponse.ack:type_name -> duban.v1.SyncAck
+	15, // 11: duban.v1.SyncResponse.refusal:type_name -> duban.v1.SyncRefusal
+	3,  // 12: duban.v1.SyncResponse.letter:type_name -> duban.v1.SyncLetter
+	5,  // 13: duban.v1.SyncResponse.witness:type_name -> duban.v1.SyncWitness
+	6,  // 14: duban.v1.SyncResponse.fetch:type_name -> duban.v1.SyncFetch
+	13, // 15: duban.v1.SyncWelcome.positions:type_name -> duban.v1.SyncPosition
+	0,  // 16: duban.v1.SyncService.Sync:input_type -> duban.v1.SyncRequest
+	11, // 17: duban.v1.SyncService.Sync:output_type -> duban.v1.SyncResponse
+	17, // [17:18] is the sub-list for method output_type
+	16, // [16:17] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_duban_v1_sync_proto_init() }
@@ -885,15 +1450,21 @@ func file_duban_v1_sync_proto_init() {
 	if File_duban_v1_sync_proto != nil {
 		return
 	}
+	file_duban_v1_entry_proto_init()
 	file_duban_v1_sync_proto_msgTypes[0].OneofWrappers = []any{
 		(*SyncRequest_Hello)(nil),
 		(*SyncRequest_Batch)(nil),
 		(*SyncRequest_Heartbeat)(nil),
+		(*SyncRequest_LetterAck)(nil),
+		(*SyncRequest_Chunk)(nil),
 	}
-	file_duban_v1_sync_proto_msgTypes[5].OneofWrappers = []any{
+	file_duban_v1_sync_proto_msgTypes[11].OneofWrappers = []any{
 		(*SyncResponse_Welcome)(nil),
 		(*SyncResponse_Ack)(nil),
 		(*SyncResponse_Refusal)(nil),
+		(*SyncResponse_Letter)(nil),
+		(*SyncResponse_Witness)(nil),
+		(*SyncResponse_Fetch)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -901,7 +1472,7 @@ func file_duban_v1_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_duban_v1_sync_proto_rawDesc), len(file_duban_v1_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
