@@ -511,7 +511,9 @@ type SyncFetch struct {
 	// First byte wanted.
 	Offset uint64 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
 	// True where the request is given up.
-	Cancel        bool `protobuf:"varint,5,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	Cancel bool `protobuf:"varint,5,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	// How many bytes are wanted at most; 0 for all that follow. Who asks goes on with another request.
+	Length        uint64 `protobuf:"varint,6,opt,name=length,proto3" json:"length,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -579,6 +581,13 @@ func (x *SyncFetch) GetCancel() bool {
 		return x.Cancel
 	}
 	return false
+}
+
+func (x *SyncFetch) GetLength() uint64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
 }
 
 // SyncChunk answers SyncFetch, in order and without a gap.
@@ -1038,7 +1047,9 @@ type SyncWelcome struct {
 	// Entry kinds that the parent, and every node above it, knows.
 	Kinds []uint32 `protobuf:"varint,3,rep,packed,name=kinds,proto3" json:"kinds,omitempty"`
 	// Version of the parent's program.
-	Version       string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	// How many bytes of entries the child may have sent and not yet acknowledged; 0 where the parent doesn't say.
+	Window        uint64 `protobuf:"varint,5,opt,name=window,proto3" json:"window,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1099,6 +1110,13 @@ func (x *SyncWelcome) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+func (x *SyncWelcome) GetWindow() uint64 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
 }
 
 // SyncPosition is the parent's size of one journal.
@@ -1328,13 +1346,14 @@ const file_duban_v1_sync_proto_rawDesc = "" +
 	"\arefused\x18\x02 \x01(\tR\arefused\"M\n" +
 	"\vSyncWitness\x12\x18\n" +
 	"\ajournal\x18\x01 \x01(\fR\ajournal\x12$\n" +
-	"\rcountersigned\x18\x02 \x01(\fR\rcountersigned\"}\n" +
+	"\rcountersigned\x18\x02 \x01(\fR\rcountersigned\"\x95\x01\n" +
 	"\tSyncFetch\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\ajournal\x18\x02 \x01(\fR\ajournal\x12\x16\n" +
 	"\x06sha256\x18\x03 \x01(\fR\x06sha256\x12\x16\n" +
 	"\x06offset\x18\x04 \x01(\x04R\x06offset\x12\x16\n" +
-	"\x06cancel\x18\x05 \x01(\bR\x06cancel\"u\n" +
+	"\x06cancel\x18\x05 \x01(\bR\x06cancel\x12\x16\n" +
+	"\x06length\x18\x06 \x01(\x04R\x06length\"u\n" +
 	"\tSyncChunk\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x12\n" +
@@ -1366,12 +1385,13 @@ const file_duban_v1_sync_proto_rawDesc = "" +
 	"\x06letter\x18\x04 \x01(\v2\x14.duban.v1.SyncLetterH\x00R\x06letter\x121\n" +
 	"\awitness\x18\x05 \x01(\v2\x15.duban.v1.SyncWitnessH\x00R\awitness\x12+\n" +
 	"\x05fetch\x18\x06 \x01(\v2\x13.duban.v1.SyncFetchH\x00R\x05fetchB\t\n" +
-	"\amessage\"\x8a\x01\n" +
+	"\amessage\"\xa2\x01\n" +
 	"\vSyncWelcome\x124\n" +
 	"\tpositions\x18\x01 \x03(\v2\x16.duban.v1.SyncPositionR\tpositions\x12\x15\n" +
 	"\x06now_us\x18\x02 \x01(\x03R\x05nowUs\x12\x14\n" +
 	"\x05kinds\x18\x03 \x03(\rR\x05kinds\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\tR\aversion\"V\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\x12\x16\n" +
+	"\x06window\x18\x05 \x01(\x04R\x06window\"V\n" +
 	"\fSyncPosition\x12\x18\n" +
 	"\ajournal\x18\x01 \x01(\fR\ajournal\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x18\n" +
