@@ -59,6 +59,7 @@ var rooms = []room{
 	{path: "node/store/embedded", step: 220, only: []string{"cmd/duban"}},
 	{path: "node/store/cockroach", step: 220, only: []string{"cmd/duban"}},
 	{path: "node/store/storetest", step: 220},
+	{path: "node/store/memory", step: 220},
 	{path: "node/store", step: 215},
 	{path: "node/journal", step: 210, pure: true},
 	{path: "node/identity", step: 205, values: true},

@@ -28,6 +28,9 @@ func rowsFold(t *testing.T, open Open) {
 	if _, _, err := b.Get(b.ctx, b.Own(), item, int64(3)); !fault.Is(err, fault.Invalid) {
 		t.Errorf("a key of another type: %v", err)
 	}
+	if b.noSQL {
+		return
+	}
 	err = b.View(b.ctx, func(q store.Queryer) error {
 		var n int
 		if err := q.QueryRowContext(b.ctx, "SELECT count(*) FROM item WHERE changes > $2 AND value = $1", "3", 2).Scan(&n); err != nil {
@@ -288,7 +291,7 @@ func concurrent(t *testing.T, open Open) {
 				default:
 				}
 				// In one view every row's count is the count of its journal's entries.
-				err := b.View(b.ctx, func(q store.Queryer) error {
+				err := b.view(b.ctx, func(q store.Queryer) error {
 					var sum, size int64
 					if err := q.QueryRowContext(b.ctx, "SELECT coalesce(sum(changes), 0) FROM item").Scan(&sum); err != nil {
 						return err

@@ -91,6 +91,7 @@ type bench struct {
 	opts  Options
 	clock *clock.Manual
 	ctx   context.Context
+	noSQL bool // View refuses
 }
 
 var begin = time.Date(2026, 3, 2, 1, 0, 0, 0, time.UTC)
@@ -108,6 +109,7 @@ func start(t *testing.T, open Open, change ...func(*Options)) *bench {
 	b := &bench{T: t, open: open, opts: o, clock: c, ctx: ctx}
 	b.Store = open(t, o)
 	t.Cleanup(func() { _ = b.Close() })
+	b.noSQL = fault.Is(b.View(ctx, func(store.Queryer) error { return nil }), fault.Unsupported)
 	return b
 }
 
@@ -165,6 +167,18 @@ func (b *bench) all(id journal.ID) []journal.Entry {
 func (b *bench) dump(t *store.Table) string {
 	b.Helper()
 	var out strings.Builder
+	if b.noSQL {
+		for _, info := range b.Journals() {
+			rows, err := b.Scan(b.ctx, info.ID, t, nil, 1<<20)
+			if err != nil {
+				b.Fatalf("scan: %v", err)
+			}
+			for _, r := range rows {
+				fmt.Fprintf(&out, "%d %q\n", info.Ordinal, []any(r))
+			}
+		}
+		return out.String()
+	}
 	names := []string{"journal"}
 	for _, c := range t.Columns {
 		names = append(names, `"`+c.Name+`"`)
@@ -193,6 +207,14 @@ func (b *bench) dump(t *store.Table) string {
 	return out.String()
 }
 
+// view is View where there is SQL.
+func (b *bench) view(ctx context.Context, fn func(q store.Queryer) error) error {
+	if b.noSQL {
+		return nil
+	}
+	return b.View(ctx, fn)
+}
+
 func (b *bench) value(id journal.ID, key string) string {
 	b.Helper()
 	row, ok, err := b.Get(b.ctx, id, item, key)
@@ -205,8 +227,26 @@ func (b *bench) value(id journal.ID, key string) string {
 	return row[1].(string)
 }
 
+// Option changes what Run asks of an engine.
+type Option int
+
+// WithoutSQL leaves out what is checked by SQL, and says so: for engines that read by Get and Scan only.
+const WithoutSQL Option = 1
+
+// views says whether an engine that is asked for SQL has it.
+func views(t *testing.T, open Open) {
+	if b := start(t, open); b.noSQL {
+		t.Error("View refuses: an engine without SQL is run with WithoutSQL")
+	}
+}
+
 // Run checks that an engine keeps the contract.
-func Run(t *testing.T, open Open) {
+func Run(t *testing.T, open Open, options ...Option) {
+	if len(options) == 0 {
+		t.Run("views", func(t *testing.T) { views(t, open) })
+	} else {
+		t.Log("left out: what is checked by SQL (View)")
+	}
 	for _, test := range []struct {
 		name string
 		run  func(t *testing.T, open Open)
