@@ -19,6 +19,9 @@ type Clock interface {
 	// Patience fires once after d as people and networks feel it: for retry pauses and for waiting on others. On a
 	// fast clock it is d of real time.
 	Patience(d time.Duration) Timer
+	// Steady is how much of this clock's time has passed since the process began, by a counter that nobody can set:
+	// Now may jump, Steady never does. What it begins with means nothing.
+	Steady() time.Duration
 }
 
 // Timer fires once.
@@ -64,6 +67,10 @@ func System() Clock { return system{} }
 func (system) Now() time.Time                 { return time.Now().UTC().Truncate(time.Microsecond) }
 func (system) Timer(d time.Duration) Timer    { return realTimer(d) }
 func (system) Patience(d time.Duration) Timer { return realTimer(d) }
+func (system) Steady() time.Duration          { return time.Since(began) }
+
+// began has a reading of the machine's monotonic counter.
+var began = time.Now()
 
 // Scaled runs Rate times as fast as the machine's clock: at Epoch of real time it shows Base.
 type Scaled struct {
@@ -84,6 +91,9 @@ func (s Scaled) Timer(d time.Duration) Timer { return realTimer(time.Duration(fl
 // Patience fires after d of real time.
 func (s Scaled) Patience(d time.Duration) Timer { return realTimer(d) }
 
+// Steady is the machine's counter, scaled.
+func (s Scaled) Steady() time.Duration { return time.Duration(float64(time.Since(began)) * s.Rate) }
+
 // Offset is another clock put ahead of (or, negative, behind) by D.
 type Offset struct {
 	Clock
@@ -97,6 +107,7 @@ func (o Offset) Now() time.Time { return o.Clock.Now().Add(o.D) }
 type Manual struct {
 	mu     sync.Mutex
 	now    time.Time
+	steady time.Duration
 	timers []*manualTimer
 }
 
@@ -122,7 +133,9 @@ func (m *Manual) Advance(d time.Duration) { m.Set(m.Now().Add(d)) }
 func (m *Manual) Set(t time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.now = t.UTC().Truncate(time.Microsecond)
+	t = t.UTC().Truncate(time.Microsecond)
+	m.steady += t.Sub(m.now)
+	m.now = t
 	waiting := m.timers[:0]
 	for _, timer := range m.timers {
 		if timer.at.After(m.now) {
@@ -133,6 +146,23 @@ func (m *Manual) Set(t time.Time) {
 	}
 	clear(m.timers[len(waiting):])
 	m.timers = waiting
+}
+
+// Steady is how far the clock has been moved.
+func (m *Manual) Steady() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.steady
+}
+
+// Jump sets what the clock shows ahead by d, or back, without letting time pass: a clock that somebody turned.
+func (m *Manual) Jump(d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.now = m.now.Add(d)
+	for _, t := range m.timers {
+		t.at = t.at.Add(d)
+	}
 }
 
 // Timer fires when the clock has been moved by d.
