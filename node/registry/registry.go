@@ -23,17 +23,30 @@ type Reader interface {
 	Journals() []store.Info
 	Journal(id journal.ID) (store.Info, bool)
 	Get(ctx context.Context, id journal.ID, t *store.Table, key ...any) (store.Row, bool, error)
+	Scan(ctx context.Context, id journal.ID, t *store.Table, from []any, most int) ([]store.Row, error)
 	View(ctx context.Context, fn func(q store.Queryer) error) error
 }
 
 // Registry answers from the folded tables. It is safe for concurrent use.
 type Registry struct {
-	store Reader
+	store    Reader
+	compiled *Compiled
 
 	mu        sync.Mutex
-	profiles  map[string]*profile.Profile  // by address
-	calendars map[string]*workday.Calendar // by address
 	adoptions map[adoptionKey]adopted
+}
+
+// Compiled keeps profiles and calendars by their address. Registries of one process may share one: what has an address
+// is the same everywhere. It is safe for concurrent use.
+type Compiled struct {
+	mu        sync.Mutex
+	profiles  map[string]*profile.Profile
+	calendars map[string]*workday.Calendar
+}
+
+// NewCompiled makes an empty one.
+func NewCompiled() *Compiled {
+	return &Compiled{profiles: make(map[string]*profile.Profile), calendars: make(map[string]*workday.Calendar)}
 }
 
 type adoptionKey struct {
@@ -64,11 +77,11 @@ func (a adopted) before(number uint64) (adoption, bool) {
 }
 
 // New makes a registry over a store whose engine folds Fold.
-func New(s Reader) *Registry {
-	return &Registry{
-		store: s, profiles: make(map[string]*profile.Profile), calendars: make(map[string]*workday.Calendar),
-		adoptions: make(map[adoptionKey]adopted),
-	}
+func New(s Reader) *Registry { return NewSharing(s, NewCompiled()) }
+
+// NewSharing is New with what others have compiled.
+func NewSharing(s Reader, c *Compiled) *Registry {
+	return &Registry{store: s, compiled: c, adoptions: make(map[adoptionKey]adopted)}
 }
 
 // Judged is what a journal had adopted before its entry of this number: what judges that entry. The journal's size, or
@@ -96,7 +109,7 @@ func (r *Registry) profile(ctx context.Context, id journal.ID, number uint64) (*
 	if err != nil {
 		return nil, err
 	}
-	return compiled(ctx, r, r.profiles, id, kind, a, func(content []byte) (*profile.Profile, error) {
+	return compiled(ctx, r, r.compiled.profiles, id, kind, a, func(content []byte) (*profile.Profile, error) {
 		var m dubanv1.ProfileAdopted
 		if err := proto.Unmarshal(content, &m); err != nil {
 			return nil, err
@@ -118,7 +131,7 @@ func (r *Registry) calendar(ctx context.Context, id journal.ID, number uint64) (
 	if err != nil {
 		return nil, err
 	}
-	return compiled(ctx, r, r.calendars, id, kind, a, func(content []byte) (*workday.Calendar, error) {
+	return compiled(ctx, r, r.compiled.calendars, id, kind, a, func(content []byte) (*workday.Calendar, error) {
 		var m dubanv1.CalendarAdopted
 		if err := proto.Unmarshal(content, &m); err != nil {
 			return nil, err
@@ -131,9 +144,9 @@ func (r *Registry) calendar(ctx context.Context, id journal.ID, number uint64) (
 func compiled[T any](ctx context.Context, r *Registry, cache map[string]*T, id journal.ID, kind dubanv1.EntryKind, a adoption,
 	compile func([]byte) (*T, error),
 ) (*T, error) {
-	r.mu.Lock()
+	r.compiled.mu.Lock()
 	v := cache[a.hash]
-	r.mu.Unlock()
+	r.compiled.mu.Unlock()
 	if v != nil {
 		return v, nil
 	}
@@ -148,8 +161,8 @@ func compiled[T any](ctx context.Context, r *Registry, cache map[string]*T, id j
 		return nil, &fault.Error{Kind: fault.Unsupported, Err: err, Msg: fmt.Sprintf(
 			"journal %s adopted with entry %d what this version can't read: %v", id, a.number, err)}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.compiled.mu.Lock()
+	defer r.compiled.mu.Unlock()
 	cache[a.hash] = v
 	return v, nil
 }
@@ -195,30 +208,27 @@ func what(kind dubanv1.EntryKind) string {
 	return "calendar"
 }
 
+// adoptionPage is how many adoptions are read at once; a profile's row holds its files.
+const adoptionPage = 16
+
 func (r *Registry) load(ctx context.Context, info store.Info, kind dubanv1.EntryKind) ([]adoption, error) {
 	var list []adoption
-	err := r.store.View(ctx, func(q store.Queryer) error {
-		list = list[:0]
-		rows, err := q.QueryContext(ctx, `SELECT number, hash FROM adoption WHERE journal = $1 AND kind = $2 ORDER BY number`,
-			info.Ordinal, int64(kind))
+	for from := int64(0); ; {
+		rows, err := r.store.Scan(ctx, info.ID, Adoption, []any{int64(kind), from}, adoptionPage)
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("read adoptions: %w", err)
 		}
-		defer rows.Close()
-		for rows.Next() {
-			var number int64
-			var hash []byte
-			if err := rows.Scan(&number, &hash); err != nil {
-				return err
+		for _, row := range rows {
+			if row[0].(int64) != int64(kind) {
+				return list, nil
 			}
-			list = append(list, adoption{number, string(hash)})
+			list = append(list, adoption{row[1].(int64), string(row[2].([]byte))})
+			from = row[1].(int64) + 1
 		}
-		return rows.Err()
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read adoptions: %w", err)
+		if len(rows) < adoptionPage {
+			return list, nil
+		}
 	}
-	return list, nil
 }
 
 // Jurisdiction is which jurisdiction a journal stands for; false before its first entry.

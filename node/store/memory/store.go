@@ -35,6 +35,7 @@ type Config struct {
 type Store struct {
 	Config
 	disk   *Disk
+	own    journal.ID
 	folder *folder
 	tables map[*store.Table]bool
 	closed bool
@@ -48,7 +49,7 @@ func Open(c Config) *Store {
 	if c.KeyTTL == 0 {
 		c.KeyTTL = 24 * time.Hour
 	}
-	s := &Store{Config: c, disk: c.Disk, tables: map[*store.Table]bool{}}
+	s := &Store{Config: c, disk: c.Disk, own: c.Disk.own().id, tables: map[*store.Table]bool{}}
 	for _, t := range c.Tables {
 		s.tables[t] = true
 	}
@@ -61,7 +62,7 @@ func Open(c Config) *Store {
 }
 
 // Own is store.Store.
-func (s *Store) Own() journal.ID { return s.disk.own().id }
+func (s *Store) Own() journal.ID { return s.own }
 
 // begin locks the disk of a store that is open.
 func (s *Store) begin() error {
