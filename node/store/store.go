@@ -7,7 +7,8 @@
 //   - Versions, cursors and keys are checked, and numbers and times given, in one order that every replica repeats.
 //   - A command that fails fails alone; those committed with it are untouched.
 //   - Folding is pure: the same entries give the same rows, here, on a replica and in a rebuild.
-//   - Reads see everything that was answered before they began.
+//   - Reads see everything that was answered before they began; one that needs files or tables which an engine writes
+//     behind its answers waits for them.
 //
 // What it doesn't do: it knows no payload, no regulation and no network peer; it decides nothing that a stream version
 // or a key does not decide.
@@ -195,7 +196,8 @@ type Store interface {
 	// Read returns entries from number from on, in order, up to about max bytes and at least one where there is one.
 	Read(ctx context.Context, id journal.ID, from uint64, max int) ([]journal.Entry, error)
 
-	// Erase removes salt and payload of an own entry that an entry of the journal approves to be erased.
+	// Erase removes salt and payload of an own entry that an entry of the journal approves to be erased. The caller has
+	// checked that approval: an engine knows no kinds and asks for none. Reads that begin after the answer see it erased.
 	Erase(ctx context.Context, id journal.ID, number uint64) error
 
 	// Hashes reads the tree of a journal, for tlog's proofs and roots up to its size.
@@ -210,7 +212,8 @@ type Store interface {
 	Cursor(ctx context.Context, follower string, id journal.ID) (uint64, error)
 	// Version is the number of entries of a stream of the own journal.
 	Version(ctx context.Context, stream string) (uint64, error)
-	// Get reads one row of a journal by key, as fast as the engine can.
+	// Get reads one row of a journal by key, as fast as the engine can: a row that was just written costs no query. The
+	// row is the caller's, but for the bytes of its blobs.
 	Get(ctx context.Context, id journal.ID, t *Table, key ...any) (Row, bool, error)
 	// Scan reads rows of a journal in key order, up to most, from the first whose leading key columns are not before
 	// from; empty for all. What is stepped without SQL reads by Get and Scan alone.
@@ -218,7 +221,7 @@ type Store interface {
 	// View runs fn over one consistent state of the tables.
 	View(ctx context.Context, fn func(q Queryer) error) error
 
-	// Watch returns a channel that is closed at the next commit.
+	// Watch returns a channel that is closed when further entries and rows can be read without waiting.
 	Watch() <-chan struct{}
 	// Lease waits until this replica leads. The context that it returns ends when it no longer does, or when ctx ends.
 	Lease(ctx context.Context) (context.Context, error)

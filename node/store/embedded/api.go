@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"unicode/utf8"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -191,24 +192,18 @@ func (s *Store) Stamp(ctx context.Context) (size uint64, at int64, err error) {
 	return out[0].First, out[0].RecordedAt, out[0].err
 }
 
-// Erase is store.Store. The payload is overwritten in its segment; it stays in the raft log until markers trim that.
+// Erase is store.Store. When it answers, the payload is overwritten in its segment; it stays in the raft log until
+// markers trim that. It takes the caller's word that the erasure is approved: that an approving entry exists is for the
+// caller to see to.
 func (s *Store) Erase(ctx context.Context, id journal.ID, number uint64) error {
 	out, err := s.submit(ctx, []op{{opErase, binary.AppendUvarint(append([]byte(nil), id[:]...), number)}})
 	if err != nil {
 		return err
 	}
-	return out[0].err
-}
-
-// journal is the published state of a journal.
-func (s *Store) journal(id journal.ID) (published, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i, ok := s.byID[id]
-	if !ok {
-		return published{}, false
+	if out[0].err != nil {
+		return out[0].err
 	}
-	return s.infos[i], true
+	return s.settled(ctx)
 }
 
 // Read is store.Store.
@@ -220,45 +215,54 @@ func (s *Store) Read(ctx context.Context, id journal.ID, from uint64, most int) 
 		return nil, fault.New(fault.Unavailable, "the store is closed")
 	}
 	p, ok := s.journal(id)
-	if !ok {
+	if !ok || from >= p.Size {
 		return nil, nil
 	}
-	return p.files.read(from, p.Size, most)
+	out, err := p.files.read(from, p.written, most)
+	if err != nil || p.written >= p.Size || from+uint64(len(out)) < p.written {
+		return out, err
+	}
+	// It reached the end of what is in files, and there is more.
+	for i := range out {
+		most -= len(out[i].Raw) + len(out[i].Payload)
+	}
+	if most <= 0 && len(out) > 0 {
+		return out, nil
+	}
+	if err := s.settled(ctx); err != nil {
+		return nil, err
+	}
+	p, _ = s.journal(id)
+	more, err := p.files.read(from+uint64(len(out)), p.written, most)
+	return append(out, more...), err
 }
 
 // Hashes is store.Store.
 func (s *Store) Hashes(id journal.ID) (tlog.HashReader, error) {
-	p, ok := s.journal(id)
-	if !ok {
+	if _, ok := s.journal(id); !ok {
 		return nil, fault.New(fault.NotFound, "journal %s is not held here", id)
 	}
-	return p.files, nil
+	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		p, _ := s.journal(id)
+		if len(indexes) > 0 && slices.Max(indexes) >= storedHashes(p.written) && p.written < p.Size {
+			if err := s.settled(context.Background()); err != nil {
+				return nil, err
+			}
+		}
+		return p.files.ReadHashes(indexes)
+	}), nil
 }
 
-// Journals is store.Store.
-func (s *Store) Journals() []store.Info {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]store.Info, len(s.infos))
-	for i := range s.infos {
-		out[i] = s.infos[i].Info
-	}
-	return out
-}
-
-// Journal is store.Store.
-func (s *Store) Journal(id journal.ID) (store.Info, bool) {
-	p, ok := s.journal(id)
-	return p.Info, ok
-}
-
-// lookup reads one row on a connection of its own.
+// lookup reads one row: from memory where it is remembered or not yet in the tables, otherwise on a connection of its own.
 func (s *Store) lookup(ctx context.Context, t *table, ordinal int64, key []any) (found store.Row, err error) {
 	if err := checkKey(t, key); err != nil {
 		return nil, fault.New(fault.Invalid, "%w", err)
 	}
 	if s.closed.Load() {
 		return nil, fault.New(fault.Unavailable, "the store is closed")
+	}
+	if row, known := s.m.rows.peek(t, ordinal, key); known {
+		return row, nil
 	}
 	r := s.readers.Load()
 	select {
@@ -314,17 +318,13 @@ func (s *Store) Get(ctx context.Context, id journal.ID, def *store.Table, key ..
 
 // View is store.Store.
 func (s *Store) View(ctx context.Context, fn func(q store.Queryer) error) error {
+	if err := s.settled(ctx); err != nil {
+		return err
+	}
 	tx, err := s.readers.Load().views.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return fault.New(fault.Unavailable, "view: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // it changed nothing
 	return fn(tx)
-}
-
-// Watch is store.Store.
-func (s *Store) Watch() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.watch
 }

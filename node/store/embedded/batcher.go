@@ -142,7 +142,7 @@ func (b *batcher) run() {
 	}
 }
 
-// finish waits until a group is in the tables, and answers.
+// finish waits until a group is durable and applied, and answers.
 func (b *batcher) finish(items []item, future raft.ApplyFuture) {
 	err := future.Error()
 	<-b.slots
@@ -151,8 +151,7 @@ func (b *batcher) finish(items []item, future raft.ApplyFuture) {
 	if err == nil {
 		switch r := future.Response().(type) {
 		case *outcome:
-			<-r.done
-			out, err = r, r.err
+			out = r
 		case error:
 			err = r
 		default:

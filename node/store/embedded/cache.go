@@ -3,6 +3,8 @@ package embedded
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	"duban.internal/node/store"
 )
@@ -21,14 +23,23 @@ type cell struct {
 	dirty   bool      // changed since the writer last took changes
 	kept    bool      // remembered beyond its commit: it was read
 	job     uint64    // the job that writes it; forgotten only after that one is committed
+
+	// What readers see while the group that changed the cell is being applied.
+	turn     uint64 // that group's
+	was      store.Row
+	wasKnown bool
 }
 
 // rows is the overlay over the tables: what was read, and what was written and is not committed yet. Many writes to one
-// row between two jobs become one. Rows that were only written are forgotten when they are committed. It belongs to the
-// ordered apply.
+// row between two jobs become one. Rows that were only written are forgotten when they are committed.
+//
+// Only the ordered apply changes it, and the writer while nothing is applied: they read without a lock. Readers see it as
+// it was at the end of the last group, by peek.
 type rows struct {
-	most      int // rows to remember, in each of two generations
-	count     int // in the young generation
+	mu        sync.RWMutex // held for every change of maps and of what cells show
+	turn      uint64       // the group that is being applied: what it changed is not shown yet
+	most      int          // rows to remember, in each of two generations
+	count     int          // in the young generation
 	tables    []*table
 	dirty     []*cell
 	passing   []*cell // only written; in the order of their jobs
@@ -75,11 +86,43 @@ func (r *rows) find(t *table, ordinal int64, key []any) *cell {
 		return c
 	}
 	if c := t.old[string(r.scratch)]; c != nil {
+		r.mu.Lock()
 		delete(t.old, c.key)
 		r.keep(c)
+		r.mu.Unlock()
 		return c
 	}
 	return t.passing[string(r.scratch)]
+}
+
+// peek returns a row as it was when the last group ended, where it is remembered. Where it is not, the database has it
+// or will not.
+func (r *rows) peek(t *table, ordinal int64, key []any) (row store.Row, known bool) {
+	var room [128]byte
+	k := appendKey(room[:0], ordinal, key)
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	c := t.young[string(k)]
+	if c == nil {
+		c = t.old[string(k)]
+	}
+	if c == nil {
+		c = t.passing[string(k)]
+	}
+	switch {
+	case c == nil:
+		return nil, false
+	case c.turn == r.turn:
+		return slices.Clone(c.was), c.wasKnown
+	}
+	return slices.Clone(c.row), c.known
+}
+
+// show ends a group: readers see what it changed.
+func (r *rows) show() {
+	r.mu.Lock()
+	r.turn++
+	r.mu.Unlock()
 }
 
 // get returns the row of a key, nil where there is none.
@@ -87,8 +130,10 @@ func (r *rows) get(t *table, ordinal int64, key []any) (store.Row, error) {
 	c := r.find(t, ordinal, key)
 	if c != nil && c.known {
 		if !c.kept && !t.once {
+			r.mu.Lock()
 			delete(t.passing, c.key)
 			r.keep(c)
+			r.mu.Unlock()
 		}
 		return c.row, nil
 	}
@@ -101,10 +146,12 @@ func (r *rows) get(t *table, ordinal int64, key []any) (store.Row, error) {
 	if err := s.query(func(found store.Row) bool { row = found; return false }, t.types, r.keyArgs...); err != nil {
 		return nil, err
 	}
+	if c == nil && t.once {
+		return row, nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if c == nil {
-		if t.once {
-			return row, nil
-		}
 		c = &cell{t: t, key: string(r.scratch), ordinal: ordinal}
 		r.keep(c)
 	}
@@ -114,6 +161,7 @@ func (r *rows) get(t *table, ordinal int64, key []any) (store.Row, error) {
 
 // undo is what a cell was before a fold changed it.
 type undo struct {
+	r     *rows
 	c     *cell
 	row   store.Row
 	known bool
@@ -122,12 +170,17 @@ type undo struct {
 // set writes a row, or with a nil row its absence.
 func (r *rows) set(t *table, ordinal int64, key []any, row store.Row) undo {
 	c := r.find(t, ordinal, key)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if c == nil {
 		c = &cell{t: t, key: string(r.scratch), ordinal: ordinal}
 		t.passing[c.key] = c
 		r.passing = append(r.passing, c)
 	}
-	was := undo{c, c.row, c.known}
+	if c.turn != r.turn {
+		c.turn, c.was, c.wasKnown = r.turn, c.row, c.known
+	}
+	was := undo{r, c, c.row, c.known}
 	c.row, c.known = row, true
 	if row == nil && c.keyRow == nil {
 		c.keyRow = append(store.Row(nil), key...)
@@ -139,9 +192,14 @@ func (r *rows) set(t *table, ordinal int64, key []any, row store.Row) undo {
 	return was
 }
 
-func (u undo) do() { u.c.row, u.c.known = u.row, u.known }
+func (u undo) do() {
+	u.r.mu.Lock()
+	u.c.row, u.c.known = u.row, u.known
+	u.r.mu.Unlock()
+}
 
 // keep puts a cell into the young generation; when that is full the old one is forgotten, but for what is not committed.
+// mu is held.
 func (r *rows) keep(c *cell) {
 	c.kept = true
 	if r.count >= r.most {
@@ -175,13 +233,15 @@ type write struct {
 
 // take hands the changes over to a job, and forgets what only passed through and is committed.
 func (r *rows) take(job uint64) []write {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.pass()
 	if len(r.dirty) == 0 {
 		return nil
 	}
 	out := make([]write, 0, len(r.dirty))
 	for _, c := range r.dirty {
-		c.dirty = false
+		c.dirty, c.was, c.wasKnown = false, nil, false
 		if c.known {
 			c.job = job
 			out = append(out, write{c.t, c.key, c.ordinal, c.row, c.keyRow, c.base, c.based})
@@ -212,6 +272,8 @@ func (r *rows) pass() {
 
 // forget drops what is remembered; nothing may be unwritten.
 func (r *rows) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, t := range r.tables {
 		clear(t.young)
 		clear(t.old)

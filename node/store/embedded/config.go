@@ -37,7 +37,12 @@ type Config struct {
 	SegmentBytes int64         // size at which a segment file is full; 0 for 64 MiB
 	MarkerBytes  int64         // raft log between markers: bounds disk and the time to start; 0 for 256 MiB
 	TrailingLogs uint64        // raft logs kept behind a marker for a replica that lags; 0 for 64, with Peers 512
-	QueueBytes   int64         // commands waiting for a commit; 0 for 64 MiB
+	QueueBytes   int64         // commands waiting for an answer; 0 for 64 MiB
+
+	// UnwrittenBytes bounds the raft logs that are answered and not in the tables yet: commands wait where the writer is
+	// so far behind. 0 for 48 MiB.
+	UnwrittenBytes   int64
+	unwrittenEntries int
 
 	disk       disk      // files of journals
 	walVFS     types.VFS // files of the raft log
@@ -61,7 +66,6 @@ const (
 	worthwhileBytes = 256 << 10
 
 	inFlight    = 3
-	jobEntries  = 8192
 	journalsDir = "journals"
 	tablesFile  = "tables.db"
 )
@@ -81,6 +85,10 @@ func (c Config) withDefaults() Config {
 	def(&c.SegmentBytes, 64<<20)
 	def(&c.MarkerBytes, 256<<20)
 	def(&c.QueueBytes, 64<<20)
+	def(&c.UnwrittenBytes, 48<<20)
+	if c.unwrittenEntries == 0 {
+		c.unwrittenEntries = 16_384
+	}
 	if c.TrailingLogs == 0 {
 		c.TrailingLogs = 64
 		if len(c.Peers) > 1 {

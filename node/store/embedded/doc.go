@@ -2,8 +2,10 @@
 // once in append-only segment files, tables and positions in SQLite. One replica or several; nothing to install.
 //
 // It promises what node/store promises. A command is answered when its raft log is fsynced (with replicas: on a
-// majority) and its rows are committed where readers see them. What a loss of power may take from segments and tables,
-// the raft log has; a start puts them right before anything is served, and refuses where it can't.
+// majority) and applied in memory; files and tables are written behind, in as few and as large commits as the load
+// makes. What a crash or a loss of power takes from segments and tables, the raft log has; a start puts them right before
+// anything is served, and refuses where it can't. Where the writer fails (a full disk) the store stops: what was answered
+// comes back with the next start.
 //
 // A replica that is behind the leader's log is sent the leader's whole state: a copy of tables.db and the journals' files.
 // It takes the place of its own, also while queries run.
@@ -13,16 +15,28 @@
 // others are up. One leader writes, others answer fault.NotLeader. One process holds a data folder. An erased payload is
 // overwritten in its segment at once, but stays in the raft log until a marker trims that. SQLite's single writer is
 // what bounds its speed. Entries that a fold refused are rows of the table store_fold_error (journal, fold, number,
-// error), to be read with View.
+// error), to be read with View. Erase takes the caller's word that an entry approves it.
 //
 // # The way of a command
 //
 // The caller's goroutine checks bounds, salts, digests and encodes. The batcher puts what waits into one raft log (a
 // group), stamped with the leader's time; up to three are under way. Raft makes them durable and hands them to the
 // ordered apply (machine), which settles keys, versions, cursors, numbers and times, and folds. The apply looks at no
-// clock and writes nothing: rows stay in an overlay (rows), and entries in runs, until the writer takes them as a job.
-// The writer appends to the journals' files, then commits rows, positions and the applied index in one transaction, while
-// the apply is at the next groups. Then callers are answered.
+// clock and writes nothing: rows stay in an overlay (rows), and entries in runs. At the end of a group it is shown to
+// readers, and its callers are answered.
+//
+// The writer takes all that has gathered as one job, without waiting for more, while the apply is at the next groups: many
+// groups share a transaction, and many writes to a row are one. It appends to the journals' files, then commits rows,
+// positions and the applied index. What is answered and not written is bounded (Config.UnwrittenBytes): behind that the
+// apply goes on at the writer's pace.
+//
+// # What readers wait for
+//
+// Get, Version, Cursor, Journal and Journals see a group as soon as it is applied: a row that is remembered, or not in the
+// tables yet, is read from memory, any other from the tables. Nothing is seen of a group that is being applied, for a
+// fold's rows may be undone. View, Scan and Erase wait until the tables have what was answered when they were called: for
+// at most two commits of the writer. Read and Hashes wait so where they come to the end of what is in files. Watch wakes
+// when a commit is in the tables.
 //
 // # The data folder
 //

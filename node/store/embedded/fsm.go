@@ -36,7 +36,7 @@ func (s *Store) applyLog(index uint64, data []byte) (*outcome, error) {
 	if index <= m.applied {
 		return nil, nil
 	}
-	for m.entries >= jobEntries && s.failure() == nil {
+	for u := m.unwritten(); (u.entries >= s.cfg.unwrittenEntries || u.bytes >= s.cfg.UnwrittenBytes) && s.failure() == nil; u = m.unwritten() {
 		m.room.Wait()
 	}
 	if err := s.failure(); err != nil {
@@ -47,6 +47,7 @@ func (s *Store) applyLog(index uint64, data []byte) (*outcome, error) {
 		s.fail(err)
 		return nil, err
 	}
+	s.show()
 	select {
 	case s.wake <- struct{}{}:
 	default:

@@ -35,12 +35,15 @@ type machine struct {
 	floor   int64  // keys recorded before are expired; only grows
 	applied uint64 // raft index
 
-	job     uint64 // the one that is being gathered
-	done    atomic.Uint64
-	groups  []*outcome
-	erased  []erasure
-	entries int // in the job being gathered
-	bytes   int64
+	// What is applied and not in the tables yet: the job that is being gathered, and the one that is being written.
+	job      uint64 // number of the one being gathered
+	done     atomic.Uint64
+	groups   int
+	erased   []erasure
+	entries  int
+	bytes    int64         // of raft logs
+	writing  load          // of the job being written
+	progress atomic.Uint32 // of it, in jobSteps
 
 	// reused between groups
 	header []byte
@@ -52,12 +55,31 @@ type erasure struct {
 	number uint64
 }
 
-// outcome of one group; complete when done is closed.
+// load is how much there is to write.
+type load struct {
+	entries int
+	bytes   int64
+}
+
+// jobSteps is a job that is written.
+const jobSteps = 64
+
+// unwritten is how much waits for the writer. mu is held.
+func (m *machine) unwritten() load {
+	left := jobSteps - min(jobSteps, int64(m.progress.Load()))
+	return load{m.entries + int(int64(m.writing.entries)*left/jobSteps), m.bytes + m.writing.bytes*left/jobSteps}
+}
+
+// wrote tells how far the writer is with its job, so that the ordered apply goes on at its pace rather than in leaps.
+func (m *machine) wrote(steps int) {
+	if m.progress.Swap(uint32(steps)) != uint32(steps) {
+		m.room.Broadcast() // one that is missed is followed by others, the last of them under mu
+	}
+}
+
+// outcome of one group.
 type outcome struct {
-	index   uint64
 	results []result
-	done    chan struct{}
-	err     error // nothing of the group became visible: the engine failed
 }
 
 type result struct {
@@ -79,7 +101,7 @@ func (m *machine) apply(index uint64, data []byte) (out *outcome, err error) {
 			err = e
 		}
 	}()
-	out = &outcome{index: index, results: make([]result, len(g.ops)), done: make(chan struct{})}
+	out = &outcome{results: make([]result, len(g.ops))}
 	added := make([]byte, len(g.ops))
 	// The floor of keys moves by recorded time only: a leader whose clock is ahead expires nothing early.
 	m.floor = max(m.floor, min(g.floor, m.own.stamp))
@@ -111,7 +133,7 @@ func (m *machine) apply(index uint64, data []byte) (out *outcome, err error) {
 	m.rows.set(m.system[outcomeTable], 0, []any{int64(index)}, store.Row{int64(index), added})
 	m.applied = index
 	m.bytes += int64(len(data))
-	m.groups = append(m.groups, out)
+	m.groups++
 	return out, nil
 }
 
@@ -365,12 +387,16 @@ func (m *machine) erase(body []byte, r *result) (added bool, broken error) {
 	return true, nil
 }
 
-// take hands the changes since the last job over to the writer; nil where there are none. mu is held.
+// take hands the changes since the last job over to the writer, which has written that one; nil where there are none. mu
+// is held.
 func (m *machine) take() *job {
-	if len(m.groups) == 0 {
+	defer m.room.Broadcast()
+	m.writing = load{m.entries, m.bytes}
+	m.progress.Store(0)
+	if m.groups == 0 {
 		return nil
 	}
-	j := &job{number: m.job, applied: m.applied, floor: m.floor, groups: m.groups, erased: m.erased, bytes: m.bytes, writes: m.rows.take(m.job)}
+	j := &job{number: m.job, applied: m.applied, floor: m.floor, erased: m.erased, bytes: m.bytes, writes: m.rows.take(m.job)}
 	for _, l := range m.order {
 		if l.dirty {
 			j.logs = append(j.logs, taken{log: l, run: l.run, info: l.info(l == m.own), bytes: l.at.bytes, stamp: l.stamp})
@@ -378,8 +404,7 @@ func (m *machine) take() *job {
 		}
 	}
 	m.job++
-	m.groups, m.erased, m.entries, m.bytes = nil, nil, 0, 0
-	m.room.Broadcast()
+	m.groups, m.erased, m.entries, m.bytes = 0, nil, 0, 0
 	return j
 }
 

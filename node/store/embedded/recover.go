@@ -43,7 +43,7 @@ func newMachine(cfg *Config, reader *conn) (*machine, error) {
 		}
 		names[t.Name] = true
 	}
-	m.rows = &rows{most: cfg.CacheRows, tables: all, reader: reader, committed: m.done.Load}
+	m.rows = &rows{turn: 1, most: cfg.CacheRows, tables: all, reader: reader, committed: m.done.Load}
 	f.rows, f.errors = m.rows, m.system[foldErrorTable]
 	return m, nil
 }
@@ -190,7 +190,7 @@ func (s *Store) flush() error {
 	if j == nil {
 		return nil
 	}
-	if err := s.w.write(j); err != nil {
+	if err := s.w.write(j, s.m.wrote); err != nil {
 		return err
 	}
 	s.m.done.Store(j.number)

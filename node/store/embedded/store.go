@@ -48,11 +48,13 @@ type Store struct {
 	marked      atomic.Uint64 // applied index of the newest marker
 	sinceMarker atomic.Int64
 	marking     atomic.Bool
+	applied     atomic.Uint64 // raft index up to which readers see everything, in memory where not in the tables
 
-	mu    sync.Mutex // what is published: committed, visible
-	infos []published
-	byID  map[journal.ID]int
-	watch chan struct{}
+	mu      sync.Mutex // what is published
+	infos   []published
+	byID    map[journal.ID]int
+	written uint64        // raft index up to which everything is in files and tables
+	watch   chan struct{} // closed when written grows
 
 	lease lease
 	check *checkpointer
@@ -60,7 +62,8 @@ type Store struct {
 
 type published struct {
 	store.Info
-	files *files
+	files   *files
+	written uint64 // entries that are in files
 }
 
 var _ store.Store = (*Store)(nil)
@@ -99,7 +102,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err := s.settle(ctx); err != nil {
 		return nil, err
 	}
-	s.publish(s.everything())
+	s.republish()
 	if err := s.w.run("PRAGMA wal_autocheckpoint=0"); err != nil { // startCheckpointer takes over
 		return nil, err
 	}
@@ -208,40 +211,6 @@ func (r *readers) retire() error {
 
 const getters = 4
 
-// everything is the machine's whole state, for publishing.
-func (s *Store) everything() []taken {
-	var all []taken
-	for _, l := range s.m.order {
-		all = append(all, taken{log: l, info: l.info(l == s.m.own)})
-	}
-	return all
-}
-
-// republish replaces everything that was published.
-func (s *Store) republish(logs []taken) {
-	s.mu.Lock()
-	s.infos, s.byID = nil, map[journal.ID]int{}
-	s.mu.Unlock()
-	s.publish(logs)
-}
-
-// publish lets readers see a commit.
-func (s *Store) publish(logs []taken) {
-	s.mu.Lock()
-	for _, t := range logs {
-		i, ok := s.byID[t.info.ID]
-		if !ok {
-			i = len(s.infos)
-			s.byID[t.info.ID] = i
-			s.infos = append(s.infos, published{})
-		}
-		s.infos[i] = published{t.info, t.log.files}
-	}
-	close(s.watch)
-	s.watch = make(chan struct{})
-	s.mu.Unlock()
-}
-
 // write is the writer's goroutine.
 func (s *Store) write() {
 	defer s.ended.Done()
@@ -272,7 +241,7 @@ func (s *Store) writeAll() {
 		}
 		err := s.failure()
 		if err == nil {
-			if err = s.w.write(j); err == nil {
+			if err = s.w.write(j, s.m.wrote); err == nil {
 				err = s.checkpoint()
 			}
 			if err != nil {
@@ -281,11 +250,7 @@ func (s *Store) writeAll() {
 		}
 		if err == nil {
 			s.m.done.Store(j.number)
-			s.publish(j.logs)
-		}
-		for _, g := range j.groups {
-			g.err = err
-			close(g.done)
+			s.publish(j)
 		}
 		if s.sinceMarker.Add(j.bytes) > s.cfg.MarkerBytes {
 			s.markLater()

@@ -312,7 +312,7 @@ func (s *Store) exchange(mk *marker) error {
 		return err
 	}
 	s.marked.Store(mk.Applied)
-	s.republish(s.everything())
+	s.republish()
 	return nil
 }
 

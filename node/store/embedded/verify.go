@@ -179,7 +179,7 @@ func (v *verifier) run(ctx context.Context) error {
 		}
 		return err
 	}
-	v.s.publish(v.s.everything())
+	v.s.republish()
 	m := v.s.m
 	r.Own = m.own.id
 	mk := v.marker()

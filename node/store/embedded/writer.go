@@ -14,7 +14,6 @@ type job struct {
 	logs    []taken
 	writes  []write
 	erased  []erasure
-	groups  []*outcome
 	bytes   int64 // of raft logs in it
 }
 
@@ -33,8 +32,8 @@ type writer struct {
 	args store.Row // reused
 }
 
-// write commits one job: files first, then the tables that say how far they count.
-func (w *writer) write(j *job) error {
+// write commits one job: files first, then the tables that say how far they count. It tells wrote about its progress.
+func (w *writer) write(j *job, wrote func(steps int)) error {
 	for _, t := range j.logs {
 		if t.run != nil {
 			if err := t.log.files.append(t.run.at, t.run); err != nil {
@@ -53,6 +52,9 @@ func (w *writer) write(j *job) error {
 			if err := w.row(&j.writes[i]); err != nil {
 				return err
 			}
+			if i%64 == 0 {
+				wrote(i * rowSteps / len(j.writes))
+			}
 		}
 		if err := w.journals(j.logs); err != nil {
 			return err
@@ -63,6 +65,9 @@ func (w *writer) write(j *job) error {
 		return w.meta("applied", int64(j.applied))
 	})
 }
+
+// rowSteps is the share of rows in the work of a job; the rest is the commit.
+const rowSteps = jobSteps * 3 / 4
 
 func (w *writer) transaction(fn func() error) error {
 	if err := w.run("BEGIN IMMEDIATE"); err != nil {

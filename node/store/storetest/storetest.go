@@ -272,6 +272,7 @@ func Run(t *testing.T, open Open, options ...Option) {
 		{"refold", refold},
 		{"concurrent writers and readers", concurrent},
 		{"many versions raced for", race},
+		{"every read sees what was answered", seen},
 		{"lease and watch", lease},
 		{"close", closing},
 	} {
