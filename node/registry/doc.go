@@ -1,6 +1,6 @@
 // Package registry keeps the base information (基础信息) that a node needs to judge what comes in: which jurisdiction a
-// journal stands for, its agencies, officers and offices, the profiles and calendars that it adopted, and the keys of
-// journals below.
+// journal stands for, its agencies, officers and offices, the profiles and calendars that it adopted, the keys of
+// journals below, and what people accepted of its clock.
 //
 // What it promises: every answer is folded from the journal that it is about and from nothing else, so a district judges a
 // street's entry by what the street had adopted, at that entry. Profiles and calendars are content-addressed: their bytes
@@ -85,6 +85,16 @@ var (
 			{Name: "id", Type: store.Blob}, // of that journal
 			{Name: "code", Type: store.Text},
 			{Name: "verifier_key", Type: store.Text},
+			{Name: "number", Type: store.Int},
+		},
+	}
+	// Clock is what people accepted last of the node's clock: one row, whose id is 0.
+	Clock = &store.Table{
+		Name: "clock_accepted", Key: 1,
+		Columns: []store.Column{
+			{Name: "id", Type: store.Int},
+			{Name: "expected_us", Type: store.Int},
+			{Name: "shown_us", Type: store.Int},
 			{Name: "number", Type: store.Int},
 		},
 	}

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"duban.internal/node/clock"
 	"duban.internal/node/journal"
 	"duban.internal/node/profile"
 	"duban.internal/node/store"
@@ -16,13 +17,14 @@ import (
 // Fold folds base information.
 func Fold() store.Fold {
 	return store.Fold{
-		Name: "registry", Version: 1,
-		Tables: []*store.Table{Jurisdiction, Agency, Officer, Office, Adoption, Adopted, JournalKey},
+		Name: "registry", Version: 2,
+		Tables: []*store.Table{Jurisdiction, Agency, Officer, Office, Adoption, Adopted, JournalKey, Clock},
 		Kinds: []uint32{
 			uint32(dubanv1.EntryKind_ENTRY_KIND_JURISDICTION_NAMED),
 			uint32(dubanv1.EntryKind_ENTRY_KIND_PROFILE_ADOPTED),
 			uint32(dubanv1.EntryKind_ENTRY_KIND_CALENDAR_ADOPTED),
 			uint32(dubanv1.EntryKind_ENTRY_KIND_JOURNAL_KEY_RECORDED),
+			uint32(dubanv1.EntryKind_ENTRY_KIND_CLOCK_ACCEPTED),
 			uint32(dubanv1.EntryKind_ENTRY_KIND_AGENCY_REGISTERED),
 			uint32(dubanv1.EntryKind_ENTRY_KIND_OFFICER_REGISTERED),
 			uint32(dubanv1.EntryKind_ENTRY_KIND_OFFICE_REGISTERED),
@@ -64,6 +66,13 @@ func apply(tx store.Tx, e *journal.Entry) error {
 			return err
 		}
 		tx.Put(JournalKey, store.Row{nonNil(m.GetJournal()), m.GetCode(), m.GetVerifierKey(), number})
+	case dubanv1.EntryKind_ENTRY_KIND_CLOCK_ACCEPTED:
+		var m dubanv1.ClockAccepted
+		if err := decode(e, &m); err != nil {
+			return err
+		}
+		a := clock.AcceptedAt(clock.Alarm{Expected: m.GetExpectedUs(), Shown: m.GetShownUs()}, e.RecordedAt)
+		tx.Put(Clock, store.Row{int64(0), a.Expected, a.Shown, number})
 	case dubanv1.EntryKind_ENTRY_KIND_AGENCY_REGISTERED:
 		var m dubanv1.AgencyRegistered
 		if err := decode(e, &m); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"duban.internal/node/clock"
 	"duban.internal/node/fault"
 	"duban.internal/node/journal"
 	"duban.internal/node/jurisdiction"
@@ -271,6 +272,15 @@ func (r *Registry) Officer(ctx context.Context, id journal.ID, officer string) (
 // Office is an office as last registered in the own journal; false where it is not.
 func (r *Registry) Office(ctx context.Context, role, code string) (*dubanv1.Office, bool, error) {
 	return read[dubanv1.Office](ctx, r, r.store.Own(), Office, 3, role, code)
+}
+
+// AcceptedClock is what people accepted last of the own node's clock; the zero value is nothing.
+func (r *Registry) AcceptedClock(ctx context.Context) (clock.Accepted, error) {
+	row, ok, err := r.store.Get(ctx, r.store.Own(), Clock, int64(0))
+	if err != nil || !ok {
+		return clock.Accepted{}, err
+	}
+	return clock.Accepted{Expected: row[1].(int64), Shown: row[2].(int64)}, nil
 }
 
 // read gets a row by key and decodes the column payload.
