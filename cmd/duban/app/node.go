@@ -48,12 +48,15 @@ type Node struct {
 	profile   *profile.Profile
 	calendar  *workday.Calendar
 
-	store    store.Store
+	store    store.Store // the recorder
+	recorder *recorder
 	registry *registry.Registry
 	cases    *caseview.View
 	runner   *escalation.Runner
 	downlink *downlink.Downlink // nil for a street: nothing lies below it
 	uplink   *uplink.Uplink     // nil for a city: nothing lies above it
+
+	settled bool // the journal has been brought up to the configuration
 
 	listener net.Listener
 	server   *rpc.Server
@@ -154,7 +157,8 @@ func (n *Node) read(context.Context) (err error) {
 	return nil
 }
 
-// bootstrap waits until this replica leads and brings the journal up to the configuration.
+// bootstrap waits until this replica leads and brings the journal up to the configuration. Where the clock is not believed
+// the node starts all the same, for its operator to see why, and the journal is brought up later.
 func (n *Node) bootstrap(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -162,7 +166,9 @@ func (n *Node) bootstrap(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	n.registry = registry.New(n.store)
+	if own, _ := n.store.Journal(n.store.Own()); own.Size > 0 && n.recorder.stopped() != nil {
+		return nil
+	}
 	start := registry.Start{Division: n.division, Profile: n.profile, Calendar: n.calendar}
 	if n.self.Parent == "" {
 		// The root puts every journal's key on record, so that nobody in between can invent one.
@@ -172,7 +178,11 @@ func (n *Node) bootstrap(ctx context.Context) error {
 			}
 		}
 	}
-	return registry.Bootstrap(lead, n.store, start)
+	if err := registry.Bootstrap(lead, n.store, start); err != nil {
+		return err
+	}
+	n.settled = true
+	return nil
 }
 
 // federate makes the ends of the sync that this node's place in the tree asks for.
@@ -194,7 +204,11 @@ func (n *Node) federate(ctx context.Context) (err error) {
 		Code: n.self.Code, Tree: n.tree, Key: n.key, Store: n.store, Clock: n.clock, Log: log, Parent: n.cfg.Parent,
 		TLS: n.pair.Client(parent), Version: Version(), Interval: n.cfg.Intervals.Checkpoint, DialOptions: rpc.DialOptions(),
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	n.recorder.listen(n.uplink.Status)
+	return nil
 }
 
 // escalate makes the runner.
@@ -229,6 +243,7 @@ func (n *Node) Run(ctx context.Context) error {
 			return nil
 		})
 	}
+	run("clock", n.watchClock)
 	run("escalation", n.runner.Run)
 	if n.uplink != nil {
 		run("uplink", n.uplink.Run)
@@ -243,10 +258,37 @@ func (n *Node) Run(ctx context.Context) error {
 	return err
 }
 
+// watchClock looks at the clock also while nothing is recorded, tells the log when it is no longer believed or is again,
+// and then brings the journal up to the configuration where that had to wait.
+func (n *Node) watchClock(ctx context.Context) error {
+	stopped := false
+	for {
+		alarm := n.recorder.stopped()
+		switch {
+		case alarm != nil && !stopped:
+			n.log.Error("nothing is recorded: the clock is not believed", slog.String("reason", alarm.Reason))
+		case alarm == nil && stopped:
+			n.log.Info("the clock is believed again")
+		}
+		stopped = alarm != nil
+		if _, leads := n.store.Leader(); leads && !stopped && !n.settled {
+			if err := n.bootstrap(ctx); err != nil && ctx.Err() == nil {
+				n.log.Error("the journal could not be brought up to the configuration", slog.Any("error", err))
+			}
+		}
+		if err := clock.Sleep(ctx, n.clock, n.cfg.Intervals.Checkpoint); err != nil {
+			return err
+		}
+	}
+}
+
 // ready says why the node takes no work; nil where it does.
 func (n *Node) ready(ctx context.Context) error {
 	if address, self := n.store.Leader(); !self && address == "" {
 		return fault.New(fault.Unavailable, "no replica leads")
+	}
+	if alarm := n.recorder.stopped(); alarm != nil {
+		return disbelieved(alarm)
 	}
 	return n.store.View(ctx, func(q store.Queryer) error {
 		var one int

@@ -58,10 +58,13 @@ func (n *Node) openStore(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("data folder %s: %w", n.cfg.Data, err)
 	}
-	n.store = s
 	n.defers(s.Close)
 	n.registry = registry.New(s)
 	n.cases = caseview.New(s, n.registry, n.divisions)
+	if n.recorder, err = newRecorder(ctx, n, s); err != nil {
+		return err
+	}
+	n.store = n.recorder
 	return nil
 }
 
@@ -83,7 +86,7 @@ func (n *Node) listen(context.Context) error {
 	services := []rpc.Service{
 		service.Config{Own: n.self.Journal, Intake: in, Cases: n.cases, Registry: n.registry, Files: attached}.Register,
 		func(r grpc.ServiceRegistrar) { dubanv1.RegisterAlertServiceServer(r, alerts) },
-		func(r grpc.ServiceRegistrar) { dubanv1.RegisterNodeServiceServer(r, statusService{n: n}) },
+		func(r grpc.ServiceRegistrar) { dubanv1.RegisterNodeServiceServer(r, nodeService{n: n}) },
 	}
 	if n.downlink != nil {
 		services = append(services, func(r grpc.ServiceRegistrar) { dubanv1.RegisterSyncServiceServer(r, n.downlink) })

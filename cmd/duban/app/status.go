@@ -18,20 +18,24 @@ import (
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
-// statusService tells how the node stands. It is here because it joins what escalation and federation know.
-type statusService struct {
+// nodeService tells how the node stands, and takes what its operator decides about it. It is here because it joins what
+// escalation and federation know.
+type nodeService struct {
 	dubanv1.UnimplementedNodeServiceServer
 	n *Node
 }
 
 // GetStatus returns the node's state.
-func (s statusService) GetStatus(ctx context.Context, _ *dubanv1.GetStatusRequest) (*dubanv1.GetStatusResponse, error) {
+func (s nodeService) GetStatus(ctx context.Context, _ *dubanv1.GetStatusRequest) (*dubanv1.GetStatusResponse, error) {
 	n := s.n
 	now := n.clock.Now()
 	_, leads := n.store.Leader()
 	out := &dubanv1.GetStatusResponse{
 		Code: n.cfg.Code, Name: n.division.Name, Tier: string(n.division.Tier), Version: Version(),
 		NowUs: clock.Micros(now), Parent: n.cfg.Parent, Leader: leads,
+	}
+	if alarm := n.recorder.stopped(); alarm != nil {
+		out.ClockStopped = alarm.Reason
 	}
 	profile, calendar, err := n.registry.Present(ctx)
 	if err != nil {
