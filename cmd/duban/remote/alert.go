@@ -14,14 +14,15 @@ import (
 )
 
 func alerts() *cobra.Command {
-	return group("alert", "Work on alerts (预警)", "Work on alerts (预警) at a running node: see what is open, handle a level, dispute a handling.",
-		alertList(), alertShow(), alertHandle(), alertDispute(), alertWatch())
+	return group("alert", "Work on alerts (预警)", "Work on alerts (预警) at a running node: see what is open, handle a level, dispute a handling, reopen what was withdrawn.",
+		alertList(), alertShow(), alertHandle(), alertDispute(), alertReopen(), alertWatch())
 }
 
 func alertList() *cobra.Command {
 	c := withNode(&cobra.Command{
 		Use: "list", Short: "List alerts, soonest due first", Args: cobra.NoArgs,
-		Example: "  duban alert list --open\n  duban alert list --open --level 2 --in 120116 --json",
+		Example: "  duban alert list --open\n  duban alert list --open --level 2 --in 120116 --json\n" +
+			"  duban alert list --claimed    # withdrawn on the word of the node below alone: look at them, and reopen what you doubt",
 	}, func(t *talk, _ []string) error {
 		limit, err := t.limit()
 		if err != nil {
@@ -36,6 +37,7 @@ func alertList() *cobra.Command {
 		for token := ""; ; {
 			page, err := call(t, client.ListAlerts, &dubanv1.ListAlertsRequest{
 				Jurisdiction: t.text("in"), OpenOnly: t.yes("open"), Level: level, PageSize: int32(min(1000, limit-len(out.Alerts))), PageToken: token,
+				ClaimedOnly: t.yes("claimed"),
 			})
 			if err != nil {
 				return err
@@ -55,6 +57,7 @@ func alertList() *cobra.Command {
 	})
 	c.Flags().String("in", "", "only cases in this jurisdiction or below it")
 	c.Flags().Bool("open", false, "only alerts with an open level")
+	c.Flags().Bool("claimed", false, "only alerts with a level that was withdrawn as claimed and not reopened")
 	c.Flags().Uint32("level", 0, "only alerts whose highest open level is this; 0 for all")
 	limitFlag(c)
 	return c
@@ -81,7 +84,29 @@ func state(l *dubanv1.AlertLevel) string {
 	if l.Late {
 		s += ", handled late"
 	}
+	if l.Withdrawn != dubanv1.Basis_BASIS_UNSPECIFIED {
+		basis := strings.ToLower(strings.TrimPrefix(l.Withdrawn.String(), "BASIS_"))
+		if l.State == dubanv1.LevelState_LEVEL_STATE_WITHDRAWN {
+			return s + " as " + basis
+		}
+		s += ", had been withdrawn as " + basis
+	}
 	return s
+}
+
+// remarks say how a level came to be opened, where that was not by the handling of the level below running out.
+func remarks(l *dubanv1.AlertLevel) string {
+	var said []string
+	if l.NotOpenedBelow {
+		said = append(said, "not opened by "+l.Below)
+	}
+	if l.OnSilence {
+		said = append(said, "opened on the silence of "+l.Below)
+	}
+	if l.ReopenedUs != 0 {
+		said = append(said, "reopened "+show.Time(l.ReopenedUs)+": "+l.ReopenReason)
+	}
+	return strings.Join(said, "; ")
 }
 
 func receiver(l *dubanv1.AlertLevel) string { return strings.Trim(l.Role+"@"+l.Receiver, "@") }
@@ -108,10 +133,10 @@ func tellAlert(w io.Writer, a *dubanv1.Alert) error {
 		}
 	}
 	fmt.Fprintln(w)
-	table := show.NewTable(">round", ">level", "state", "receiver", "opened", "limit", "due", "handled", "action", "by", "explanation", "journal", ">entry")
+	table := show.NewTable(">round", ">level", "state", "receiver", "opened", "limit", "due", "handled", "action", "by", "explanation", "journal", ">entry", "")
 	for _, l := range a.Levels {
 		table.Row(l.Round, l.Level, state(l), receiver(l), show.Time(l.OpenedUs), l.Limit, due(l), show.Time(l.HandledUs), l.Action, l.HandledBy,
-			l.Explanation, journalID(l.Journal), l.Number)
+			l.Explanation, journalID(l.Journal), l.Number, remarks(l))
 	}
 	return table.Write(w)
 }
@@ -178,6 +203,26 @@ func alertDispute() *cobra.Command {
 	return c
 }
 
+func alertReopen() *cobra.Command {
+	c := withNode(&cobra.Command{
+		Use: "reopen ALERT", Short: "Reopen a level that was withdrawn as claimed (恢复预警)", Args: cobra.ExactArgs(1),
+		Long: "Reopen the level that this node's office receives and that was withdrawn as claimed: on the word of the node below\n" +
+			"alone, which no node above it had witnessed in time. Its limit counts anew (恢复预警).",
+		Example: "  duban alert list --claimed\n  duban alert reopen 3fa9c2 --reason '街道未提供处理材料' --by 区司法局 --identity keys/clients/office-legal_office-120116",
+	}, func(t *talk, args []string) error {
+		answer, err := call(t, dubanv1.NewAlertServiceClient(t.conn).ReopenAlert, &dubanv1.ReopenAlertRequest{
+			RequestId: t.requestID(), AlertId: args[0], Reason: t.text("reason"), ReopenedBy: t.text("by"),
+		})
+		if err != nil {
+			return err
+		}
+		return t.print(answer.Alert, func() error { return tellAlert(t.cmd.OutOrStdout(), answer.Alert) })
+	})
+	texts(c, "reason", "reasons", "by", "who reopens it",
+		"request-id", "id of this request: the same id with the same content is recorded once; drawn where it is not given")
+	return c
+}
+
 func alertWatch() *cobra.Command {
 	c := withNode(&cobra.Command{
 		Use: "watch", Short: "Show alerts as they change, until interrupted", Args: cobra.NoArgs,
@@ -217,7 +262,7 @@ func tellChange(w io.Writer, a *dubanv1.Alert) error {
 	if len(a.Levels) > 0 {
 		l = a.Levels[len(a.Levels)-1]
 	}
-	at := max(l.OpenedUs, l.HandledUs)
+	at := max(l.OpenedUs, l.HandledUs, l.WithdrawnUs, l.ReopenedUs)
 	_, err := fmt.Fprintf(w, "%s  %s  %s (%s)  case %s of %s  round %d level %d %s  %s  due %s\n",
 		show.Time(at), short(a.AlertId), a.Point, a.Article, a.CaseId, a.Agency, l.Round, l.Level, state(l), receiver(l), due(l))
 	return err

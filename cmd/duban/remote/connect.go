@@ -27,7 +27,7 @@ import (
 
 // Commands are those of the package.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{cases(), alerts(), agencies(), officers(), offices(), status(), imports()}
+	return []*cobra.Command{cases(), alerts(), agencies(), officers(), offices(), status(), clocks(), journals(), imports()}
 }
 
 // connectFlags adds how to reach a node.
