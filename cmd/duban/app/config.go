@@ -21,6 +21,7 @@ type Config struct {
 	Data      string   `key:"data" help:"folder that holds everything this node stores; made where it is not there"`
 	Listen    string   `key:"listen" help:"address for gRPC with mutual TLS; port 0 takes a free one"`
 	Parent    string   `key:"parent" help:"address of the parent's node; empty for a city"`
+	Ancestors []string `key:"ancestors" help:"nodes above the parent, as CODE=HOST:PORT: dialed when one was not heard through the parent for intervals.around; left out: the topology's addresses"`
 	Identity  string   `key:"identity" help:"folder with this node's keys and certificates, as duban keygen wrote it"`
 	Topology  string   `key:"topology" help:"file that lists the nodes of the tree and their journal keys, as duban keygen wrote it"`
 	Profile   string   `key:"profile" help:"regulation as data: a shipped profile's name, or a folder"`
@@ -29,6 +30,7 @@ type Config struct {
 	History   bool     `key:"history" help:"true for a node of imported history only: a calendar that ended long ago is no error"`
 
 	Intervals   Intervals   `key:"intervals"`
+	Sync        Sync        `key:"sync"`
 	Store       Store       `key:"store"`
 	Attachments Attachments `key:"attachments"`
 	Metrics     Metrics     `key:"metrics"`
@@ -45,7 +47,15 @@ type Config struct {
 type Intervals struct {
 	Checkpoint time.Duration `key:"checkpoint" help:"an idle node tells its parent its time and size so often"`
 	Grace      time.Duration `key:"grace" help:"how long after a due time the word of a child that is silent is waited for"`
-	Skew       time.Duration `key:"skew" help:"how far this node's clock may run ahead of its parent's"`
+	Skew       time.Duration `key:"skew" help:"how far this node's clock may jump, or run ahead of its parent's, before it records nothing more"`
+	Silence    time.Duration `key:"silence" help:"a child that was not heard for so long is silent, which is itself an alert"`
+	Around     time.Duration `key:"around" help:"an ancestor whose witness did not come through the parent for so long is dialed itself"`
+}
+
+// Sync bounds what children may send before it is acknowledged.
+type Sync struct {
+	Window Size `key:"window" help:"bytes that one child may have sent and not yet acknowledged; 0 for an even share of sync.memory"`
+	Memory Size `key:"memory" help:"bytes that all children together may have sent and not yet acknowledged"`
 }
 
 // Store bounds the store.
@@ -121,9 +131,15 @@ func (s Size) String() string {
 const (
 	leastInterval = time.Millisecond
 	mostInterval  = time.Hour
+	mostWait      = 24 * mostInterval      // for a child's word, and between clocks
+	mostSilence   = 30 * 24 * mostInterval // of a child or an ancestor
 	leastSegment  = MiB
 	mostSegment   = 4 * GiB
 	leastMax      = 200 * MiB // evidence of that size has to be taken
+	leastWindow   = 64 * KiB
+	mostWindow    = GiB
+	leastMemory   = 16 * MiB // one message and room for others
+	mostMemory    = 64 * GiB
 )
 
 // WithDefaults fills in what was left out.
@@ -140,6 +156,9 @@ func (c Config) WithDefaults() Config {
 	fill(&c.Intervals.Checkpoint, 30*time.Second)
 	fill(&c.Intervals.Grace, 10*time.Minute)
 	fill(&c.Intervals.Skew, 60*time.Second)
+	fill(&c.Intervals.Silence, 5*time.Minute)
+	fill(&c.Intervals.Around, 15*time.Minute)
+	fill(&c.Sync.Memory, 256*MiB)
 	fill(&c.Store.Segment, 64*MiB)
 	fill(&c.Store.Marker, 64*MiB)
 	fill(&c.Attachments.Max, GiB)
@@ -173,8 +192,18 @@ func (c Config) Validate() error {
 		address(&l, "metrics.listen", c.Metrics.Listen)
 	}
 	between(&l, "intervals.checkpoint", c.Intervals.Checkpoint, leastInterval, mostInterval)
-	between(&l, "intervals.grace", c.Intervals.Grace, leastInterval, 24*mostInterval)
-	between(&l, "intervals.skew", c.Intervals.Skew, leastInterval, mostInterval)
+	between(&l, "intervals.grace", c.Intervals.Grace, leastInterval, mostWait)
+	between(&l, "intervals.skew", c.Intervals.Skew, leastInterval, mostWait)
+	// Less would call a child silent, or an ancestor lost, that said all it had to say.
+	between(&l, "intervals.silence", c.Intervals.Silence, 2*c.Intervals.Checkpoint, mostSilence)
+	between(&l, "intervals.around", c.Intervals.Around, 2*c.Intervals.Checkpoint, mostSilence)
+	if _, err := c.ancestors(); err != nil {
+		l = append(l, fault.Fields(err)...)
+	}
+	if c.Sync.Window != 0 {
+		between(&l, "sync.window", c.Sync.Window, leastWindow, mostWindow)
+	}
+	between(&l, "sync.memory", c.Sync.Memory, leastMemory, mostMemory)
 	between(&l, "store.segment", c.Store.Segment, leastSegment, mostSegment)
 	between(&l, "store.marker", c.Store.Marker, leastSegment, mostSegment)
 	between(&l, "attachments.max", c.Attachments.Max, leastMax, 1024*GiB)
@@ -191,6 +220,29 @@ func (c Config) Validate() error {
 		l.Add("clock", "a fast clock needs rate, epoch and base, all three")
 	}
 	return l.Err(fault.Invalid, "the configuration can't be used")
+}
+
+// ancestor is a node above the parent.
+type ancestor struct {
+	code    jurisdiction.Code
+	address string
+}
+
+// ancestors reads the setting of that name.
+func (c Config) ancestors() (out []ancestor, err error) {
+	var l fault.List
+	seen := map[string]bool{}
+	for _, text := range c.Ancestors {
+		code, at, ok := strings.Cut(text, "=")
+		if _, err := jurisdiction.ParseCode(code); !ok || err != nil || seen[code] {
+			l.Add("ancestors", "%q: expected CODE=HOST:PORT, each code once", text)
+			continue
+		}
+		address(&l, "ancestors", at)
+		seen[code] = true
+		out = append(out, ancestor{jurisdiction.Code(code), at})
+	}
+	return out, l.Err(fault.Invalid, "ancestors")
 }
 
 func need(l *fault.List, field, value, what string) {

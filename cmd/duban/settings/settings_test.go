@@ -51,11 +51,15 @@ func TestFileThenEnvironmentThenFlags(t *testing.T) {
 	file := write(t, "code: 120116\ndata: a\nidentity: keys/120116\nintervals: {grace: 1m, skew: 2m, checkpoint: 3m}\ndivisions: [divisions, own.csv]\nhistory: true\n")
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
 	settings.Flags(flags)
-	require.NoError(t, flags.Parse([]string{"--intervals-grace=5s", "--store-segment", "8MiB"}))
-	c, err := settings.Load(file, []string{"DUBAN_INTERVALS_GRACE=4s", "DUBAN_INTERVALS_SKEW=4s", "DUBAN_NODE=x:1", "HOME=/"}, flags)
+	require.NoError(t, flags.Parse([]string{"--intervals-grace=5s", "--store-segment", "8MiB", "--sync-window=1MiB"}))
+	c, err := settings.Load(file, []string{"DUBAN_INTERVALS_GRACE=4s", "DUBAN_INTERVALS_SKEW=4s", "DUBAN_INTERVALS_SILENCE=7m", "DUBAN_ANCESTORS=120000=a:1,120100=b:2", "DUBAN_NODE=x:1", "HOME=/"}, flags)
 	require.NoError(t, err)
 	require.Equal(t, "120116", c.Code)
-	require.Equal(t, app.Intervals{Checkpoint: 3 * time.Minute, Grace: 5 * time.Second, Skew: 4 * time.Second}, c.Intervals)
+	require.Equal(t, app.Intervals{
+		Checkpoint: 3 * time.Minute, Grace: 5 * time.Second, Skew: 4 * time.Second, Silence: 7 * time.Minute, Around: 15 * time.Minute,
+	}, c.Intervals)
+	require.Equal(t, []string{"120000=a:1", "120100=b:2"}, c.Ancestors)
+	require.Equal(t, app.Sync{Window: app.MiB, Memory: 256 * app.MiB}, c.Sync)
 	require.Equal(t, 8*app.MiB, c.Store.Segment)
 	require.Equal(t, []string{"divisions", "own.csv"}, c.Divisions)
 	require.Equal(t, filepath.Join("keys", "topology.yaml"), c.Topology)
@@ -68,7 +72,9 @@ func TestEverythingThatIsWrongIsSaidAtOnce(t *testing.T) {
 code: "12"
 listn: ":1"
 parent: nowhere
-intervals: {grase: 1m, checkpoint: fast, skew: 100h}
+intervals: {grase: 1m, checkpoint: fast, skew: 100h, silence: 1s, around: 1000h}
+ancestors: ["120000", "120000=x:1", "120000=y:1", "1=z:1", "120100=w"]
+sync: {window: 1KiB, memory: 1MiB}
 log: loud
 store: {segment: 64MB}
 attachments: {max: 1MiB}
@@ -83,17 +89,25 @@ history: perhaps
 	slices.Sort(got)
 	want := []string{
 		`DUBAN_INTERVALS_GRASE: unknown variable in the environment; the nearest one is DUBAN_INTERVALS_GRACE`,
+		`ancestors: "120000": expected CODE=HOST:PORT, each code once`,
+		`ancestors: "120000=y:1": expected CODE=HOST:PORT, each code once`,
+		`ancestors: "1=z:1": expected CODE=HOST:PORT, each code once`,
+		`ancestors: "w": expected HOST:PORT`,
 		`attachments.max: 1MiB: expected 200MiB to 1024GiB`,
 		`code: code "12": want 6 digits (city, district) or 9 digits (street)`,
 		`data: is missing: expected a folder`,
 		`history: "perhaps": expected true or false`,
+		`intervals.around: 1000h0m0s: expected 1m0s to 720h0m0s`,
 		`intervals.checkpoint: "fast": expected a time such as 500ms, 30s, 10m or 2h`,
 		`intervals.grase: unknown key in FILE; the nearest one is intervals.grace`,
-		`intervals.skew: 100h0m0s: expected 1ms to 1h0m0s`,
+		`intervals.silence: 1s: expected 1m0s to 720h0m0s`,
+		`intervals.skew: 100h0m0s: expected 1ms to 24h0m0s`,
 		`listn: unknown key in FILE; the nearest one is listen`,
 		`log: unknown key in FILE; the nearest one is log.level`,
 		`parent: "nowhere": expected HOST:PORT`,
 		`store.segment: "64MB": expected a size such as 512, 64KiB, 64MiB or 1GiB`,
+		`sync.memory: 1MiB: expected 16MiB to 64GiB`,
+		`sync.window: 1KiB: expected 64KiB to 1GiB`,
 	}
 	for i := range got {
 		got[i] = strings.ReplaceAll(got[i], file, "FILE")
