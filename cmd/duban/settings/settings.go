@@ -121,8 +121,9 @@ func Load(file string, environ []string, flags *pflag.FlagSet) (app.Config, erro
 		}
 	}
 	c = c.WithDefaults()
+	unread := slices.Clone(wrong) // what could not be read is not judged as well
 	for _, f := range fault.Fields(c.Validate()) {
-		if !slices.ContainsFunc(wrong, func(w fault.Field) bool { return w.Field == f.Field }) {
+		if !slices.ContainsFunc(unread, func(w fault.Field) bool { return w.Field == f.Field }) {
 			wrong = append(wrong, f)
 		}
 	}
