@@ -282,7 +282,7 @@ func (s *Store) exchange(mk *marker) error {
 	defer s.m.mu.Unlock()
 	if k := s.check; k != nil {
 		if k.busy {
-			<-k.ended
+			_ = <-k.ended // the tables that it was for are replaced
 			k.busy = false
 		}
 		k.conn.close()
