@@ -35,6 +35,8 @@ var rooms = []room{
 	{path: "federation/federationtest", step: 390},
 	{path: "federation/exchange", step: 390},
 	{path: "federation/audit", step: 380},
+	{path: "federation/letters", step: 380},
+	{path: "federation/fetch", step: 380},
 	{path: "federation/uplink", step: 380},
 	{path: "federation/downlink", step: 380},
 	{path: "federation", step: 375},
