@@ -29,6 +29,7 @@ Its log goes to standard error.`,
 			if err != nil {
 				return err
 			}
+			c.Patch = app.PatchOf(os.Environ())
 			node, err := app.New(cmd.Context(), c)
 			if err != nil {
 				return err

@@ -37,6 +37,8 @@ type Config struct {
 	Log         Log         `key:"log"`
 	Clock       Clock       `key:"clock"`
 
+	// Patch is what the demonstration changes in a node; the zero value is a node as it should be.
+	Patch Patch `key:"-"`
 	// Time is the node's clock where the caller has one; it goes before Clock.
 	Time clock.Clock `key:"-"`
 	// Logger takes the node's log where the caller has one; it goes before Log.

@@ -71,7 +71,7 @@ type Node struct {
 // fault.Invalid for what the configuration says, fault.Corrupt where the data folder is not what the node wrote.
 func New(ctx context.Context, c Config) (*Node, error) {
 	c = c.WithDefaults()
-	if err := c.Validate(); err != nil {
+	if err := errors.Join(c.Validate(), c.Patch.allowed(c)); err != nil {
 		return nil, err
 	}
 	n := &Node{cfg: c, clock: c.clock(), metrics: newMetrics()}
@@ -244,7 +244,9 @@ func (n *Node) Run(ctx context.Context) error {
 		})
 	}
 	run("clock", n.watchClock)
-	run("escalation", n.runner.Run)
+	if !n.cfg.Patch.Mute {
+		run("escalation", n.runner.Run)
+	}
 	if n.uplink != nil {
 		run("uplink", n.uplink.Run)
 	}

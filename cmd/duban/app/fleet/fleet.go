@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -36,6 +37,8 @@ type Spec struct {
 	Clients []identity.Identity
 	Clock   clock.Scaled
 
+	// Lines are the members whose ways up can be cut: they dial every ancestor through this process.
+	Lines []jurisdiction.Code
 	// Configure has the last word on a node's configuration.
 	Configure func(*app.Config)
 	// Binary is the program that runs a node as a process; empty for nodes in this process.
@@ -45,6 +48,7 @@ type Spec struct {
 // Fleet is a running tree.
 type Fleet struct {
 	spec  Spec
+	lines map[jurisdiction.Code][]*line
 	tree  *topology.Tree
 	nodes map[jurisdiction.Code]*node
 	order []jurisdiction.Code // parents first
@@ -73,7 +77,7 @@ func Start(ctx context.Context, spec Spec) (*Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Fleet{spec: spec, tree: tree, nodes: map[jurisdiction.Code]*node{}}
+	f := &Fleet{spec: spec, tree: tree, nodes: map[jurisdiction.Code]*node{}, lines: map[jurisdiction.Code][]*line{}}
 	for _, m := range tree.All() {
 		parent, _ := tree.Node(m.Parent)
 		config := app.Config{
@@ -85,6 +89,11 @@ func Start(ctx context.Context, spec Spec) (*Fleet, error) {
 			Topology: filepath.Join(keys, "topology.yaml"),
 			Clock:    app.Clock{Rate: spec.Clock.Rate, Epoch: spec.Clock.Epoch, Base: spec.Clock.Base},
 		}
+		if slices.Contains(spec.Lines, m.Code) {
+			if err := f.layLines(m, &config); err != nil {
+				return nil, errors.Join(err, f.Close())
+			}
+		}
 		if spec.Configure != nil {
 			spec.Configure(&config)
 		}
@@ -95,6 +104,39 @@ func Start(ctx context.Context, spec Spec) (*Fleet, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// layLines lets a node dial its ancestors by lines of this process.
+func (f *Fleet) layLines(m topology.Node, c *app.Config) error {
+	for up, ok := f.tree.Node(m.Parent); ok; up, ok = f.tree.Node(up.Parent) {
+		l, err := lay(up.Address)
+		if err != nil {
+			return err
+		}
+		f.lines[m.Code] = append(f.lines[m.Code], l)
+		if up.Code == m.Parent {
+			c.Parent = l.address()
+			continue
+		}
+		c.Ancestors = append(c.Ancestors, string(up.Code)+"="+l.address())
+	}
+	return nil
+}
+
+// Cut cuts all ways up of a node that has lines.
+func (f *Fleet) Cut(code jurisdiction.Code) error { return f.setLines(code, true) }
+
+// Mend mends them.
+func (f *Fleet) Mend(code jurisdiction.Code) error { return f.setLines(code, false) }
+
+func (f *Fleet) setLines(code jurisdiction.Code, cut bool) error {
+	if len(f.lines[code]) == 0 {
+		return fmt.Errorf("node %s has no lines to cut", code)
+	}
+	for _, l := range f.lines[code] {
+		l.set(cut)
+	}
+	return nil
 }
 
 // startAll brings the tiers up one after the other, the nodes of a tier at once.
@@ -224,9 +266,17 @@ func (f *Fleet) end(code jurisdiction.Code, kill bool) error {
 	return stop(kill)
 }
 
-// Close stops every node, children first.
+// Close stops every node, children first, and takes the lines away.
 func (f *Fleet) Close() error {
 	var errs []error
+	defer func() {
+		for _, lines := range f.lines {
+			for _, l := range lines {
+				l.close()
+			}
+		}
+		clear(f.lines)
+	}()
 	for i := len(f.order) - 1; i >= 0; i-- {
 		errs = append(errs, f.Stop(f.order[i]))
 	}

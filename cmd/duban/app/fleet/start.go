@@ -59,6 +59,7 @@ func startProcess(binary string, config app.Config, logName string) (func(bool) 
 	cmd := exec.Command(binary, arguments(config)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "DUBAN_") }) // flags say it all
+	cmd.Env = append(cmd.Env, config.Patch.Environ()...)                                                     // but how it is patched
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return nil, err
@@ -85,6 +86,8 @@ func arguments(c app.Config) []string {
 		"--intervals-checkpoint", c.Intervals.Checkpoint.String(),
 		"--intervals-grace", c.Intervals.Grace.String(),
 		"--intervals-skew", c.Intervals.Skew.String(),
+		"--intervals-silence", c.Intervals.Silence.String(),
+		"--intervals-around", c.Intervals.Around.String(),
 		"--log-level", c.Log.Level, "--log-format", c.Log.Format,
 		"--clock-rate", strconv.FormatFloat(c.Clock.Rate, 'f', -1, 64),
 		"--clock-epoch", c.Clock.Epoch.Format(time.RFC3339Nano),
@@ -92,6 +95,9 @@ func arguments(c app.Config) []string {
 	}
 	if c.Parent != "" {
 		args = append(args, "--parent", c.Parent)
+	}
+	for _, a := range c.Ancestors {
+		args = append(args, "--ancestors", a)
 	}
 	for _, d := range c.Divisions {
 		args = append(args, "--divisions", d)
