@@ -20,6 +20,7 @@ func TestCrowdAndFlood(t *testing.T) {
 	stores := make([]*federationtest.Store, 0, children)
 	for _, n := range nodes[1:] {
 		s := federationtest.NewStore(n.Journal, clock.System())
+		record(t, s, 1)
 		stores = append(stores, s)
 		tree.Start(t, n.Code, s, federationtest.Options{Parent: top.Address, Interval: 2 * time.Second})
 	}

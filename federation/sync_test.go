@@ -182,11 +182,11 @@ func TestStreetToCity(t *testing.T) {
 
 	// Idle nodes tell their time: it goes on at the city, also of a street that the city never spoke with.
 	for _, code := range []jurisdiction.Code{district, street} {
-		before := up.Downlink.Witnessed(tree.ID(code))
+		before := up.Downlink.Peer(tree.ID(code)).Checkpoint
 		if before == 0 {
 			t.Errorf("%s: nothing witnessed", code)
 		}
-		federationtest.Until(t, "time goes on for "+string(code), func() bool { return up.Downlink.Witnessed(tree.ID(code)) > before })
+		federationtest.Until(t, "time goes on for "+string(code), func() bool { return up.Downlink.Peer(tree.ID(code)).Checkpoint > before })
 	}
 	st := up.Downlink.Status()[tree.ID(district)]
 	if st.Heard == 0 || st.Refused != "" || st.Size != size(stores[district], tree.ID(district)) || st.Skew > time.Minute.Microseconds() {
@@ -194,7 +194,7 @@ func TestStreetToCity(t *testing.T) {
 	}
 	up.Stop()
 	again := tree.Start(t, city, stores[city], federationtest.Options{})
-	if again.Downlink.Witnessed(tree.ID(street)) == 0 {
+	if again.Downlink.Peer(tree.ID(street)).Checkpoint == 0 {
 		t.Error("what was witnessed did not survive a restart")
 	}
 }

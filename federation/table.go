@@ -49,6 +49,50 @@ var Acknowledged = &store.Table{
 	Key: 0,
 }
 
+// Witness says when whom a journal's entries were shown to: the earliest acceptance of a checkpoint of each size, by the
+// node that accepted it. Of the acceptances within WitnessEvery the last is kept, so a time is late by less than that,
+// never early. A row of an ancestor comes from its countersignature, in whole seconds, rounded down.
+var Witness = &store.Table{
+	Name: "witness",
+	Columns: []store.Column{
+		{Name: "witness", Type: store.Text}, // whose node accepted it
+		{Name: "size", Type: store.Int},
+		{Name: "time_us", Type: store.Int},     // stated by the checkpoint
+		{Name: "accepted_us", Type: store.Int}, // by the witness's clock
+		// The countersigned checkpoint, of the own journal only, where an ancestor other than the parent accepted it: the
+		// parent is shown it when it is back.
+		{Name: "note", Type: store.Blob, Null: true},
+	},
+	Key: 2,
+}
+
+// WitnessEvery is how close to each other, in microseconds, acceptances may lie of which only the last is kept.
+const WitnessEvery = 1_000_000
+
+// Ancestor holds, for the own journal and those below, the last checkpoint that each node above the parent countersigned.
+var Ancestor = &store.Table{
+	Name: "ancestor",
+	Columns: []store.Column{
+		{Name: "code", Type: store.Text}, // of the ancestor
+		{Name: "size", Type: store.Int},
+		{Name: "time_us", Type: store.Int},  // stated by the checkpoint
+		{Name: "heard_us", Type: store.Int}, // when the countersignature came here, by the own clock
+		{Name: "note", Type: store.Blob},
+	},
+	Key: 1,
+}
+
+// Announced holds the entry kinds that the parent and everything above it know, as it said last. One row, of the own
+// journal; none where no parent ever said.
+var Announced = &store.Table{
+	Name: "announced",
+	Columns: []store.Column{
+		{Name: "kinds", Type: store.Text}, // numbers, ascending, a space between
+		{Name: "heard_us", Type: store.Int},
+	},
+	Key: 0,
+}
+
 // PeerRefusal is folded from PeerRefused entries: which journals the writer of this journal takes no more of.
 var PeerRefusal = &store.Table{
 	Name: "peer_refusal",
@@ -62,18 +106,41 @@ var PeerRefusal = &store.Table{
 	Key: 1,
 }
 
-// Tables are those that uplink and downlink keep beside the folds.
-func Tables() []*store.Table { return []*store.Table{Checkpoint, Head, Acknowledged} }
+// PeerReadmission is folded from JournalReadmitted entries: the last one about each journal.
+var PeerReadmission = &store.Table{
+	Name: "peer_readmission",
+	Columns: []store.Column{
+		{Name: "peer", Type: store.Blob}, // the journal's id
+		{Name: "number", Type: store.Int},
+		{Name: "recorded_us", Type: store.Int},
+	},
+	Key: 1,
+}
 
-// Fold folds refusals.
+// Tables are those that uplink and downlink keep beside the folds.
+func Tables() []*store.Table {
+	return []*store.Table{Checkpoint, Head, Acknowledged, Witness, Ancestor, Announced}
+}
+
+// Fold folds refusals, and readmissions, which lift them.
 func Fold() store.Fold {
 	return store.Fold{
 		Name:    "federation",
-		Version: 1,
-		Tables:  []*store.Table{PeerRefusal},
-		Kinds:   []uint32{uint32(dubanv1.EntryKind_ENTRY_KIND_PEER_REFUSED)},
+		Version: 2,
+		Tables:  []*store.Table{PeerRefusal, PeerReadmission},
+		Kinds: []uint32{uint32(dubanv1.EntryKind_ENTRY_KIND_PEER_REFUSED),
+			uint32(dubanv1.EntryKind_ENTRY_KIND_JOURNAL_READMITTED)},
 		Apply: func(tx store.Tx, e *journal.Entry) error {
 			if e.Erased {
+				return nil
+			}
+			if e.Kind == uint32(dubanv1.EntryKind_ENTRY_KIND_JOURNAL_READMITTED) {
+				var r dubanv1.JournalReadmitted
+				if err := proto.Unmarshal(e.Payload, &r); err != nil {
+					return fmt.Errorf("journal readmitted: %w", err)
+				}
+				tx.Delete(PeerRefusal, r.GetJournal())
+				tx.Put(PeerReadmission, store.Row{r.GetJournal(), int64(e.Number), e.RecordedAt})
 				return nil
 			}
 			var p dubanv1.PeerRefused

@@ -1,176 +1,188 @@
 package downlink
 
 import (
-	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"duban.internal/federation"
-	"duban.internal/node/clock"
+	"duban.internal/node/fault"
 	"duban.internal/node/journal"
 	"duban.internal/node/store"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
-// together bounds what is stored in one commit, in bytes.
-const together = 4 << 20
-
-// commit stores what the receiver verified and answers, until the receiver ends. What waits is stored together.
-func (s *session) commit(stream grpc.BidiStreamingServer[dubanv1.SyncRequest, dubanv1.SyncResponse]) (err error) {
-	defer func() {
-		s.cancel(err)
-		// The receiver stops when the stream does, after this returns; what it still hands over is let go.
-		go func() {
-			for it := range s.queue {
-				s.d.budget.Release(it.bytes)
-			}
-			close(s.done)
-		}()
-	}()
-	for {
-		var group []item
-		select {
-		case it, ok := <-s.queue:
-			if !ok {
-				return context.Cause(s.ctx)
-			}
-			group = append(group, it)
-		case <-s.ctx.Done():
-			return context.Cause(s.ctx)
-		}
-		bytes := group[0].bytes
-	more:
-		for bytes < together {
-			select {
-			case it, ok := <-s.queue:
-				if !ok {
-					break more
-				}
-				group, bytes = append(group, it), bytes+it.bytes
-			default:
-				break more
-			}
-		}
-		err := s.store(group, stream)
-		s.d.budget.Release(bytes)
-		if err != nil {
-			return err
-		}
+// pump hands the store what waits, once it is done with what it had.
+func (c *Core) pump() {
+	if c.storing != nil {
+		return
 	}
-}
-
-// store makes a group durable, then acknowledges each journal once, then says what was refused.
-func (s *session) store(group []item, stream grpc.BidiStreamingServer[dubanv1.SyncRequest, dubanv1.SyncResponse]) error {
-	var replicas []store.Replica
-	var order []journal.ID // to be acknowledged
-	at := map[journal.ID]int{}
-	last := map[journal.ID]*Taken{}
-	for _, it := range group {
-		t := it.taken
-		if t == nil || it.refusal != nil {
-			continue
-		}
-		if last[t.Journal] == nil {
-			order = append(order, t.Journal)
-		} else if t.Stale {
-			continue
-		}
-		last[t.Journal] = t
-		i, ok := at[t.Journal]
-		switch {
-		case ok && len(t.Entries) == 0: // a heartbeat after its journal's batches
-			replicas[i].Changes = append(replicas[i].Changes, t.Changes()...)
-		case len(t.Entries) > 0:
-			at[t.Journal] = len(replicas)
-			replicas = append(replicas, store.Replica{Journal: t.Journal, From: t.From, Entries: t.Entries, Changes: t.Changes()})
-		}
+	items := c.turns.take(c.cfg.Together)
+	if len(items) == 0 {
+		return
 	}
-	if len(replicas) > 0 {
-		if err := errors.Join(s.d.cfg.Store.AppendReplica(s.ctx, replicas...)...); err != nil {
-			return fmt.Errorf("storing entries from %s: %w", s.code, err)
-		}
-	}
-	var beats []store.Change
-	for _, id := range order {
-		if _, ok := at[id]; !ok {
-			beats = append(beats, last[id].Changes()...)
-		}
-	}
-	if len(beats) > 0 {
-		if _, errs := s.d.cfg.Store.Append(s.ctx, store.Command{Changes: beats}); errors.Join(errs...) != nil {
-			return fmt.Errorf("storing checkpoints from %s: %w", s.code, errors.Join(errs...))
-		}
-	}
-	for _, id := range order {
-		if err := s.acknowledge(last[id], stream); err != nil {
-			return err
-		}
-	}
-	for _, it := range group {
-		switch {
-		case it.flush != nil:
-			close(it.flush)
+	c.tickets++
+	w := &Commit{Ticket: c.tickets, items: items}
+	at := map[journal.ID]int{} // a journal's last run among the replicas
+	beats := map[journal.ID]*Taken{}
+	var order []journal.ID
+	for _, it := range items {
+		switch t := it.taken; {
 		case it.refusal != nil:
-			if err := s.refuse(it.refusal, stream); err != nil {
-				return err
+			w.Commands = append(w.Commands, c.evidence(it))
+			w.command = append(w.command, []journal.ID{it.journal})
+		case len(t.Entries) > 0:
+			delete(beats, it.journal) // superseded
+			at[it.journal] = len(w.Replicas)
+			w.Replicas = append(w.Replicas, store.Replica{Journal: t.Journal, From: t.From, Entries: t.Entries, Changes: t.Changes()})
+			w.replica = append(w.replica, it.journal)
+		case t.Stale:
+		default:
+			if i, ok := at[it.journal]; ok {
+				w.Replicas[i].Changes = append(w.Replicas[i].Changes, t.Changes()...)
+				continue
+			}
+			if beats[it.journal] == nil {
+				order = append(order, it.journal)
+			}
+			beats[it.journal] = t
+		}
+	}
+	var changes []store.Change
+	var of []journal.ID
+	for _, id := range order {
+		if t := beats[id]; t != nil {
+			changes, of = append(changes, t.Changes()...), append(of, id)
+		}
+	}
+	if len(changes) > 0 {
+		w.Commands = append(w.Commands, store.Command{Changes: changes})
+		w.command = append(w.command, of)
+	}
+	c.storing = w
+	c.out = append(c.out, Effect{Commit: w})
+}
+
+// evidence is the entry that keeps why a journal was refused; the same evidence is there once, until it is readmitted.
+func (c *Core) evidence(it item) store.Command {
+	r := it.refusal
+	by := "node:" + string(c.cfg.Code)
+	code, again := "", ""
+	if h := c.copies[it.journal]; h != nil {
+		code = string(h.code)
+		if h.readmitted > 0 {
+			again = fmt.Sprintf("/%d", h.readmitted)
+		}
+	}
+	presented := ""
+	if s := c.sessions[it.session]; s != nil {
+		presented = "presented by " + s.caller.Actor() + ": "
+	}
+	payload, err := proto.Marshal(&dubanv1.PeerRefused{Journal: r.Journal[:], Code: code, Reason: presented + r.Reason,
+		AcceptedCheckpoint: r.Accepted, RefusedCheckpoint: r.Refused, From: r.From})
+	if err != nil {
+		panic(err) // strings are valid UTF-8: reasons are made here
+	}
+	p := store.Proposal{Stream: federation.PeerStream(r.Journal), Kind: uint32(dubanv1.EntryKind_ENTRY_KIND_PEER_REFUSED), Actor: by, Payload: payload}
+	p.Seal()
+	digest := sha256.Sum256(r.Refused)
+	return store.Command{Natural: fmt.Sprintf("peer/%s/%x%s", r.Journal, digest[:8], again), Entries: []store.Proposal{p}}
+}
+
+// Stored answers Commit: the outcome of each replica and of each command. What failed is forgotten: who sent it comes again.
+func (c *Core) Stored(w *Commit, replicas, commands []error, now int64) {
+	c.storing = nil
+	failed := map[journal.ID]error{}
+	for i, err := range replicas {
+		if err != nil {
+			failed[w.replica[i]] = err
+		}
+	}
+	for i, err := range commands {
+		if err != nil {
+			for _, id := range w.command[i] {
+				failed[id] = err
 			}
 		}
 	}
-	return nil
-}
-
-func (s *session) acknowledge(t *Taken, stream grpc.BidiStreamingServer[dubanv1.SyncRequest, dubanv1.SyncResponse]) error {
-	now := clock.Micros(s.d.cfg.Clock.Now())
-	if !t.Stale {
-		s.d.update(t.Journal, func(st *Status) { st.Size, st.Checkpoint = t.Checkpoint.Size, t.Checkpoint.Time })
+	type key struct {
+		session uint64
+		journal journal.ID
 	}
-	note, err := s.d.cfg.Key.Countersign(t.Note, now)
-	if err != nil {
-		return err
+	last := map[key]*Taken{}
+	var order []key
+	for _, it := range w.items {
+		c.settle(it)
+		if failed[it.journal] != nil {
+			continue
+		}
+		if it.refusal != nil {
+			c.refused(it)
+			continue
+		}
+		t, k := it.taken, key{it.session, it.journal}
+		if h := c.copies[it.journal]; h != nil {
+			h.stored = max(h.stored, t.From+uint64(len(t.Entries)))
+		}
+		if !t.Stale {
+			c.update(t.Journal, func(st *Status) {
+				st.Size, st.Checkpoint, st.Covered = t.Checkpoint.Size, t.Checkpoint.Time, t.Checkpoint.Size
+			})
+		}
+		if last[k] == nil {
+			order = append(order, k)
+		}
+		last[k] = t
 	}
-	return stream.Send(&dubanv1.SyncResponse{Message: &dubanv1.SyncResponse_Ack{Ack: &dubanv1.SyncAck{
-		Journal: t.Journal[:], Size: t.Checkpoint.Size, Countersigned: note, NowUs: now}}})
-}
-
-// refuse keeps the evidence, where there is any, and tells the child.
-func (s *session) refuse(r *Refusal, stream grpc.BidiStreamingServer[dubanv1.SyncRequest, dubanv1.SyncResponse]) error {
-	s.d.cfg.Log.Error("journal refused", "journal", r.Journal.String(), "presented_by", s.caller.Actor(), "from", r.From,
-		"proven", r.Proven, "reason", r.Reason)
-	if r.Proven {
-		if err := s.keep(r); err != nil {
-			return err
+	for _, k := range order {
+		if s := c.sessions[k.session]; s != nil {
+			t := last[k]
+			c.send(s, &dubanv1.SyncResponse{Message: &dubanv1.SyncResponse_Ack{Ack: &dubanv1.SyncAck{
+				Journal: t.Journal[:], Size: t.Checkpoint.Size, Countersigned: t.Note, NowUs: now}}})
+			if len(t.Entries) == 0 && s.lanes[k.journal].own {
+				c.recall(s)
+				c.next(s)
+			}
 		}
 	}
-	s.d.update(r.Journal, func(st *Status) { st.Refused = r.Reason })
-	return stream.Send(&dubanv1.SyncResponse{Message: &dubanv1.SyncResponse_Refusal{Refusal: &dubanv1.SyncRefusal{
-		Journal: r.Journal[:], Reason: r.Reason}}})
+	for id, err := range failed {
+		if fault.Is(err, fault.Conflict) {
+			err = fault.New(fault.Unavailable, "journal %s moved on: come again: %w", id, err)
+		}
+		c.reset(id, fmt.Errorf("storing journal %s: %w", id, err))
+	}
+	for _, it := range w.items {
+		c.unpark(it.journal)
+		c.release(it.journal)
+	}
+	c.pump()
 }
 
-// keep writes the evidence into the own journal; the same evidence is there once.
-func (s *session) keep(r *Refusal) error {
-	payload, err := proto.Marshal(&dubanv1.PeerRefused{
-		Journal: r.Journal[:], Code: string(s.lanes[r.Journal].code), Reason: "presented by " + s.caller.Actor() + ": " + r.Reason,
-		AcceptedCheckpoint: r.Accepted, RefusedCheckpoint: r.Refused, From: r.From,
-	})
-	if err != nil {
-		return err
+// refused tells of a refusal whose evidence is stored, on every stream that speaks of the journal.
+func (c *Core) refused(it item) {
+	c.update(it.journal, func(st *Status) { st.Refused = it.refusal.Reason })
+	for _, s := range c.inOrder() {
+		if l := s.lanes[it.journal]; s.state == open && l != nil {
+			l.refused = it.refusal.Reason
+			c.send(s, refusal(it.refusal))
+		}
 	}
-	p := store.Proposal{
-		Stream: federation.PeerStream(r.Journal), Kind: uint32(dubanv1.EntryKind_ENTRY_KIND_PEER_REFUSED),
-		Actor: "node:" + string(s.d.cfg.Code), Payload: payload,
+}
+
+// unpark compares checkpoints that waited for entries to be durable.
+func (c *Core) unpark(id journal.ID) {
+	h := c.copies[id]
+	if h == nil {
+		return
 	}
-	p.Seal()
-	evidence := sha256.Sum256(r.Refused)
-	_, errs := s.d.cfg.Store.Append(s.ctx, store.Command{
-		Natural: fmt.Sprintf("peer/%s/%x", r.Journal, evidence[:8]),
-		Entries: []store.Proposal{p},
-	})
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("keeping the evidence against journal %s: %w", r.Journal, err)
+	rest := h.parked[:0]
+	for _, q := range h.parked {
+		if q.Size < h.stored {
+			c.out = append(c.out, Effect{Compare: q})
+		} else {
+			rest = append(rest, q)
+		}
 	}
-	return nil
+	h.parked = rest
 }

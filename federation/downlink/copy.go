@@ -10,11 +10,10 @@ import (
 	"duban.internal/node/fault"
 	"duban.internal/node/journal"
 	"duban.internal/node/store"
-	dubanv1 "duban.internal/proto/duban/v1"
 )
 
-// Copy is what the parent has verified of one journal from below, ahead of what is stored: the stepped core of this end.
-// A message goes in; out comes what to store, or why not. It asks no clock and no disk.
+// Copy is what the parent has verified of one journal from below, ahead of what is stored. A message goes in; out comes what to
+// store, or why not. It asks no clock and no disk.
 type Copy struct {
 	id   journal.ID
 	key  *journal.PublicKey
@@ -37,6 +36,8 @@ type State struct {
 	Recorded int64            // of the last entry stored
 	Note     []byte           // the last accepted checkpoint; nil where there is none
 	Refused  string           // why nothing more is taken; empty where it is
+	// Readmitted is one more than the number of the entry by which the journal was taken again after a refusal; 0 for none.
+	Readmitted uint64
 }
 
 // NewCopy goes on from what is stored.
@@ -63,8 +64,9 @@ type Refusal struct {
 	Journal journal.ID
 	Reason  string
 	From    uint64 // first entry number that was refused
-	// Proven is true where the journal's own signature is under what contradicts what was accepted before, or what came
-	// with it: evidence that is kept. Otherwise somebody sent what nobody signed; it may do better next time.
+	// Proven is true where the journal's own signature is under what contradicts what was accepted before, or where its
+	// writer presented what contradicts the signature that came with it: evidence that is kept, and no more is taken of
+	// the journal from anybody. Otherwise whoever presented it sent what nobody signed; it may do better next time.
 	Proven   bool
 	Accepted []byte // the last accepted checkpoint, if any
 	Refused  []byte // the checkpoint that was refused
@@ -82,7 +84,10 @@ type Taken struct {
 	Note       []byte
 	Drop       uint64 // row of federation.Checkpoint that this one replaces; 0 for none
 	Bytes      int
-	Stale      bool // an earlier checkpoint of the same size than is known: nothing to store
+	Stale      bool // no later checkpoint than is known: nothing to store
+
+	signed []signature    // countersignatures of ancestors that it came with
+	beside []store.Change // rows of federation.Witness
 }
 
 // Changes are the rows that go with what was taken.
@@ -98,57 +103,76 @@ func (t *Taken) Changes() []store.Change {
 	if t.Drop > 0 {
 		changes = append(changes, store.Change{Table: federation.Checkpoint, Owner: t.Journal, Row: store.Row{int64(t.Drop)}, Delete: true})
 	}
-	return changes
+	return append(changes, t.beside...)
 }
 
-// Batch verifies a batch. Errors: *Refusal ends the taking of this journal; a fault means that the two ends do not agree
-// where they stand, and the stream begins anew.
-func (c *Copy) Batch(b *dubanv1.SyncBatch) (*Taken, error) {
+// Take verifies a message about the journal. own says that its writer presents it. Errors: *Refusal ends the taking of this
+// journal; a fault means that the two ends do not agree where they stand, and the stream begins anew. Where the checkpoint
+// is of a smaller size than is verified, Older has to judge it: older is true and nothing is taken yet.
+func (c *Copy) Take(o *Opened, own bool) (t *Taken, older bool, err error) {
 	size := c.edge.Size()
-	if b.GetFrom() != size {
-		return nil, fault.New(fault.Conflict, "journal %s: batch from %d, expected %d", c.id, b.GetFrom(), size)
+	batch := o.message.GetBatch() != nil
+	if batch && o.from > size {
+		return nil, false, fault.New(fault.Conflict, "journal %s: batch from %d, expected %d", c.id, o.from, size)
 	}
-	if len(b.GetEntries()) == 0 {
-		return nil, fault.New(fault.Invalid, "journal %s: batch without entries", c.id)
+	if batch && len(o.message.GetBatch().GetEntries()) == 0 {
+		return nil, false, fault.New(fault.Invalid, "journal %s: batch without entries", c.id)
 	}
-	point, err := c.key.Open(b.GetCheckpoint())
-	if err != nil {
-		return nil, c.refuse(false, size, b.GetCheckpoint(), "%v", err)
+	if o.pointEr != nil {
+		return nil, false, c.refuse(false, size, o.note, "%v", o.pointEr)
 	}
-	if want := size + uint64(len(b.GetEntries())); point.Size != want {
-		return nil, fault.New(fault.Invalid, "journal %s: batch up to %d with a checkpoint of %d", c.id, want, point.Size)
+	if want := o.from + uint64(len(o.entries)); batch && o.point.Size != want {
+		return nil, false, fault.New(fault.Invalid, "journal %s: batch up to %d with a checkpoint of %d", c.id, want, o.point.Size)
 	}
-	refuse := func(format string, args ...any) error {
-		return c.refuse(true, size, b.GetCheckpoint(), format, args...)
+	if o.point.Size <= size || !batch { // a batch whose entries all came before, by another stream perhaps, is a checkpoint
+		return c.heartbeat(o)
 	}
-	t := &Taken{Journal: c.id, From: size, Entries: make([]journal.Entry, len(b.GetEntries())), Checkpoint: point, Note: b.GetCheckpoint()}
+	t, err = c.batch(o, own)
+	return t, false, err
+}
+
+// batch verifies entries beyond those that are verified. What the batch has of earlier ones is left aside: the root is
+// reckoned over those that were accepted.
+func (c *Copy) batch(o *Opened, own bool) (*Taken, error) {
+	size, point := c.edge.Size(), o.point
+	t := &Taken{Journal: c.id, From: size, Checkpoint: point, Note: o.note, signed: o.signed}
+	t.Entries = o.entries[size-o.from:]
 	edge, recorded := c.edge.Clone(), c.recorded
-	for i, w := range b.GetEntries() {
-		e, err := journal.Open(w.GetHeader(), w.GetSalt(), w.GetPayload(), w.GetErased())
-		number := size + uint64(i)
-		switch {
-		case err != nil:
-			return nil, refuse("entry %d: %v", number, err)
-		case e.Journal != c.id:
-			return nil, refuse("entry %d is of journal %s", number, e.Journal)
-		case e.Number != number:
-			return nil, refuse("entry %d stands where %d is expected", e.Number, number)
-		case e.RecordedAt < recorded:
-			return nil, refuse("entry %d was recorded before the entry before it", number)
-		case c.note != nil && e.RecordedAt < c.last.Time:
-			return nil, refuse("entry %d was recorded before the time that the checkpoint of size %d states", number, c.last.Size)
+	var wrong string // the first thing that is; the others say whose doing it was
+	say := func(format string, args ...any) {
+		if wrong == "" {
+			wrong = fmt.Sprintf(format, args...)
 		}
-		recorded = e.RecordedAt
-		edge.Append(journal.LeafHash(e.Raw))
+	}
+	for i := range t.Entries {
+		e, number := &t.Entries[i], size+uint64(i)
+		if at := int(number - o.from); at >= o.badAt {
+			say("entry %d: %v", number, o.bad)
+			return nil, c.refuse(own, size, o.note, "%s", wrong)
+		}
+		switch {
+		case e.Journal != c.id:
+			say("entry %d is of journal %s", number, e.Journal)
+		case e.Number != number:
+			say("entry %d stands where %d is expected", e.Number, number)
+		case e.RecordedAt < recorded:
+			say("entry %d was recorded before the entry before it", number)
+		case c.note != nil && e.RecordedAt < c.last.Time:
+			say("entry %d was recorded before the time that the checkpoint of size %d states", number, c.last.Size)
+		}
+		recorded = max(recorded, e.RecordedAt)
+		edge.Append(o.leaves[number-o.from])
 		t.Bytes += len(e.Raw) + len(e.Payload) + federation.EntryOverhead/4
-		t.Entries[i] = e
 	}
-	if root := edge.Root(); root != point.Root {
-		return nil, refuse("the entries from %d on, after those accepted before, have another root than the checkpoint of size %d states: "+
+	signed := edge.Root() == point.Root // by the journal's key, whoever presents them
+	if !signed {
+		say("the entries from %d on, after those accepted before, have another root than the checkpoint of size %d states: "+
 			"an entry was changed, left out or put in", size, point.Size)
+	} else if point.Time < recorded || c.note != nil && point.Time < c.last.Time {
+		say("the checkpoint of size %d states an earlier time than what was recorded before it", point.Size)
 	}
-	if point.Time < recorded || c.note != nil && point.Time < c.last.Time {
-		return nil, refuse("the checkpoint of size %d states an earlier time than what was recorded before it", point.Size)
+	if wrong != "" {
+		return nil, c.refuse(own || signed, size, o.note, "%s", wrong)
 	}
 	c.edge, c.recorded = edge, recorded
 	c.accept(point, t.Note)
@@ -169,13 +193,9 @@ func (c *Copy) thin(before uint64, bytes int) (drop uint64) {
 	return 0
 }
 
-// Heartbeat verifies a checkpoint that came without entries. Where its size is below what is verified, Older has to judge
-// it: older is true and nothing is taken yet. Errors are as of Batch.
-func (c *Copy) Heartbeat(note []byte) (t *Taken, older bool, err error) {
-	point, err := c.key.Open(note)
-	if err != nil {
-		return nil, false, c.refuse(false, c.Size(), note, "%v", err)
-	}
+// heartbeat verifies a checkpoint that brings no entries.
+func (c *Copy) heartbeat(o *Opened) (t *Taken, older bool, err error) {
+	point, note := o.point, o.note
 	t = &Taken{Journal: c.id, From: point.Size, Checkpoint: point, Note: note}
 	switch {
 	case point.Size > c.Size():
@@ -186,7 +206,7 @@ func (c *Copy) Heartbeat(note []byte) (t *Taken, older bool, err error) {
 		return nil, false, c.refuse(true, point.Size, note, "another root at size %d than the one accepted: the journal was forked", point.Size)
 	case point.Time < c.recorded:
 		return nil, false, c.refuse(true, point.Size, note, "the checkpoint of size %d states an earlier time than its last entry", point.Size)
-	case c.note != nil && point.Time < c.last.Time:
+	case c.note != nil && point.Time <= c.last.Time:
 		t.Stale = true
 		return t, false, nil
 	}
@@ -214,9 +234,12 @@ func (c *Copy) accept(point journal.Checkpoint, note []byte) {
 }
 
 func (c *Copy) refuse(proven bool, from uint64, note []byte, format string, args ...any) error {
-	c.refused = fmt.Sprintf(format, args...)
+	reason := fmt.Sprintf(format, args...)
+	if proven {
+		c.refused = reason
+	}
 	if len(note) > journal.MaxCheckpoint {
 		note = note[:journal.MaxCheckpoint]
 	}
-	return &Refusal{Journal: c.id, Reason: c.refused, From: from, Proven: proven, Accepted: c.note, Refused: bytes.Clone(note)}
+	return &Refusal{Journal: c.id, Reason: reason, From: from, Proven: proven, Accepted: c.note, Refused: bytes.Clone(note)}
 }

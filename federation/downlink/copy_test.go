@@ -164,7 +164,7 @@ func TestRefusals(t *testing.T) {
 			if !errors.As(err, &r) {
 				t.Fatalf("%+v, %v", taken, err)
 			}
-			if !strings.Contains(r.Reason, c.want) || r.Proven != c.proven || r.From != 5 || cp.Refused() != r.Reason || cp.Size() != 5 {
+			if !strings.Contains(r.Reason, c.want) || r.Proven != c.proven || r.From != 5 || (cp.Refused() == r.Reason) != c.proven || cp.Size() != 5 {
 				t.Errorf("%+v, want %q, proven %v", r, c.want, c.proven)
 			}
 			if !bytes.Equal(r.Accepted, honest.Note(5, 0)) || len(r.Refused) == 0 {
@@ -193,7 +193,7 @@ func TestOutOfStep(t *testing.T) {
 	c := chain(t, 10)
 	cp := accepted(t, c, 5)
 	for name, b := range map[string]*dubanv1.SyncBatch{
-		"gap": c.Batch(6, 10), "again": c.Batch(4, 10), "nothing": c.Batch(5, 5),
+		"gap": c.Batch(6, 10), "nothing": c.Batch(5, 5),
 		"other size": {Journal: c.Batch(5, 6).Journal, From: 5, Entries: c.Batch(5, 7).Entries, Checkpoint: c.Note(6, 0)},
 	} {
 		if _, err := cp.Batch(b); err == nil || !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.Invalid) {
@@ -205,6 +205,61 @@ func TestOutOfStep(t *testing.T) {
 	}
 	if _, err := cp.Batch(c.Batch(5, 10)); err != nil || cp.Refused() != "" {
 		t.Errorf("being out of step is no fault of the journal: %v", err)
+	}
+}
+
+// What came before, by another stream perhaps, is taken once; what is new of a batch is taken, whatever stands in its old part.
+func TestOverlaps(t *testing.T) {
+	c := chain(t, 10)
+	cp := accepted(t, c, 5)
+	if taken, err := cp.Batch(c.Batch(3, 8)); err != nil || taken.From != 5 || len(taken.Entries) != 3 || cp.Size() != 8 {
+		t.Fatalf("%+v, %v", taken, err)
+	}
+	again, err := cp.Batch(c.Batch(2, 8))
+	if err != nil || len(again.Entries) != 0 || !again.Stale {
+		t.Errorf("%+v, %v", again, err)
+	}
+	fork := c.Fork(7)
+	fork.Add(80, "fork")
+	var r *downlink.Refusal
+	if _, err := cp.Batch(fork.Batch(6, 8)); !errors.As(err, &r) || !r.Proven || !strings.Contains(r.Reason, "forked") {
+		t.Errorf("a fork of what came before: %v", err)
+	}
+}
+
+// What the journal's key signed speaks against its writer whoever presents it; what it did not sign, only against the writer
+// if it is the writer who presents it.
+func TestForwarded(t *testing.T) {
+	for name, proven := range map[string]bool{"changed": false, "left out": false, "forked": false, "backdated": true} {
+		t.Run(name, func(t *testing.T) {
+			c := chain(t, 10)
+			cp := accepted(t, c, 5)
+			b := c.Batch(5, 8)
+			switch name {
+			case "changed":
+				b.Entries[1].Payload = []byte("another")
+			case "left out":
+				b.Entries[1] = b.Entries[2]
+			case "forked":
+				f := c.Fork(3)
+				for i := range 5 {
+					f.Add(int64(40+10*i), "fork")
+				}
+				b = f.Batch(5, 8)
+			case "backdated":
+				f := c.Fork(6)
+				f.Add(55, "backdated")
+				b = f.Batch(5, 7)
+			}
+			_, err := cp.Forwarded(b)
+			var r *downlink.Refusal
+			if !errors.As(err, &r) || r.Proven != proven || (cp.Refused() != "") != proven {
+				t.Fatalf("%v, %+v", err, r)
+			}
+			if _, err := cp.Batch(c.Batch(5, 10)); !proven && err != nil {
+				t.Errorf("the writer itself is not believed any more: %v", err)
+			}
+		})
 	}
 }
 

@@ -135,7 +135,7 @@ func Entry(id journal.ID, number uint64, at int64, p store.Proposal) journal.Ent
 
 func (s *Store) fold(id journal.ID, e journal.Entry) {
 	f := federation.Fold()
-	if e.Kind != f.Kinds[0] {
+	if !slices.Contains(f.Kinds, e.Kind) {
 		return
 	}
 	if err := f.Apply(tx{s, id}, &e); err != nil {

@@ -177,6 +177,7 @@ func (c *Core) Received(m *dubanv1.SyncResponse, now int64) {
 		c.ack(m.GetAck(), now)
 	case c.state == open && m.GetRefusal() != nil:
 		c.refusal(m.GetRefusal())
+	case c.state == open && m.GetWelcome() == nil: // a later version's
 	default:
 		c.hangup("the parent sent a message that has no place here")
 	}
@@ -223,6 +224,9 @@ func (c *Core) ack(a *dubanv1.SyncAck, now int64) {
 	i := slices.IndexFunc(l.flights, func(f flight) bool {
 		return f.size == a.GetSize() && bytes.HasPrefix(a.GetCountersigned(), f.note)
 	})
+	if i < 0 && a.GetSize() <= l.acked {
+		return // said again, or by way of a later one
+	}
 	if i < 0 {
 		c.hangup(fmt.Sprintf("an acknowledgement of journal %s at %d, which was not sent", id, a.GetSize()))
 		return

@@ -1,6 +1,8 @@
 package uplink_test
 
 import (
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -8,10 +10,14 @@ import (
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
+	"duban.internal/federation"
 	"duban.internal/federation/downlink"
 	"duban.internal/federation/federationtest"
+	"duban.internal/federation/topology"
 	"duban.internal/federation/uplink"
+	"duban.internal/node/identity"
 	"duban.internal/node/journal"
+	"duban.internal/node/store"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
@@ -38,34 +44,56 @@ type world struct {
 	chains map[journal.ID]*federationtest.Chain
 	order  []journal.ID
 
-	stored map[journal.ID]int    // entries durable at the parent
+	stored map[journal.ID]int // entries durable at the parent
+	disk   map[journal.ID][]journal.Entry
 	notes  map[journal.ID][]byte // last checkpoint durable there
 	kept   map[journal.ID]uint64 // what the child keeps as acknowledged
 
-	up     []*dubanv1.SyncRequest // on their way
-	down   []*dubanv1.SyncResponse
-	copies map[journal.ID]*downlink.Copy // of the stream
-	dial   bool
-	closed bool
+	up      []*dubanv1.SyncRequest // on their way
+	down    []*dubanv1.SyncResponse
+	above   *downlink.Core
+	commit  *downlink.Commit // on its way to the parent's disk
+	failing bool             // the parent's disk did
+	stream  uint64
+	dial    bool
+	closed  bool
 }
 
 func newWorld(t interface{ Fatal(...any) }, r *rand.Rand, journals int) *world {
 	w := &world{t: t, rand: r, parent: key(t, journal.ID{0xff}), chains: map[journal.ID]*federationtest.Chain{},
-		stored: map[journal.ID]int{}, notes: map[journal.ID][]byte{}, kept: map[journal.ID]uint64{}}
+		stored: map[journal.ID]int{}, disk: map[journal.ID][]journal.Entry{}, notes: map[journal.ID][]byte{}, kept: map[journal.ID]uint64{}}
+	text := "city: \"120000\"\nnodes:\n" + member("120000", "city", "", w.parent)
 	for i := range journals {
 		id := journal.ID{byte(i + 1)}
 		w.order = append(w.order, id)
 		w.chains[id] = federationtest.NewChain(key(t, id))
+		if i == 0 {
+			text += member("120116", "district", "120000", w.chains[id].Key)
+		} else {
+			text += member(fmt.Sprintf("120116%03d", i), "street", "120116", w.chains[id].Key)
+		}
 	}
+	tree, err := topology.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.above = downlink.NewCore(downlink.CoreConfig{Code: "120000", Tree: tree, Key: w.parent, MaxBatch: 1 << 20, Window: 1 << 20,
+		Memory: 1 << 20, Together: 1000})
 	w.start()
 	return w
+}
+
+func member(code, tier, parent string, key *journal.Key) string {
+	return fmt.Sprintf("  - {code: %q, name: x, tier: %s, parent: %q, journal: %q, key: %q, address: \"\"}\n",
+		code, tier, parent, key.Public().Journal(), key.Public())
 }
 
 // start is the child's process beginning: it knows nothing but its journals.
 func (w *world) start() {
 	w.core = uplink.NewCore(uplink.CoreConfig{Code: "120116", Journals: w.order, Parent: w.parent.Public(), Interval: 1000,
 		Batch: 300, Window: 2000, InFlight: 5, Jitter: func() float64 { return 0.5 }})
-	w.up, w.down, w.copies, w.dial, w.closed = nil, nil, nil, false, true
+	w.hang()
+	w.dial = false
 	for _, id := range w.order {
 		w.core.Grown(id, uint64(len(w.chains[id].Entries)))
 	}
@@ -119,32 +147,28 @@ func (w *world) effects() {
 	}
 }
 
-// connect opens a stream: the parent goes on from what it stored.
+// connect opens a stream.
 func (w *world) connect() {
-	w.dial, w.closed, w.copies = false, false, map[journal.ID]*downlink.Copy{}
-	for _, id := range w.order {
-		c := w.chains[id]
-		state := downlink.State{Key: c.Key.Public(), Note: w.notes[id]}
-		for _, e := range c.Entries[:w.stored[id]] {
-			state.Edge.Append(journal.LeafHash(e.Raw))
-			state.Recorded = e.RecordedAt
-		}
-		var err error
-		if w.copies[id], err = downlink.NewCopy(state); err != nil {
-			w.t.Fatal(err)
-		}
-	}
+	w.dial, w.closed = false, false
+	w.stream++
+	w.above.Connected(w.stream, identity.Identity{City: "120000", Kind: identity.Node, Code: "120116"})
 	w.core.Opened(w.now)
 	w.effects()
 }
 
-func (w *world) disconnect() {
+// hang ends the stream: what is on its way is lost.
+func (w *world) hang() {
 	w.up, w.down, w.closed = nil, nil, true
+	w.above.Closed(w.stream)
+}
+
+func (w *world) disconnect() {
+	w.hang()
 	w.core.Closed("broken")
 	w.effects()
 }
 
-// deliver lets one message arrive at the parent and be made durable.
+// deliver lets one message arrive at the parent.
 func (w *world) deliver() {
 	raw, err := proto.Marshal(w.up[0])
 	if err != nil {
@@ -155,39 +179,87 @@ func (w *world) deliver() {
 	if err := proto.Unmarshal(raw, &m); err != nil {
 		w.t.Fatal(err)
 	}
-	if h := m.GetHello(); h != nil {
-		welcome := &dubanv1.SyncWelcome{NowUs: w.now}
-		for _, b := range h.GetJournals() {
-			welcome.Positions = append(welcome.Positions, &dubanv1.SyncPosition{Journal: b, Size: uint64(w.stored[journal.ID(b)])})
+	w.above.Received(w.stream, downlink.Open(w.above.Tree(), &m), w.now)
+	w.parentEffects()
+}
+
+func (w *world) parentEffects() {
+	for effects := w.above.Effects(); len(effects) > 0; effects = w.above.Effects() {
+		for _, e := range effects {
+			switch {
+			case e.Hangup != nil && !w.failing:
+				w.t.Fatal("the parent hung up: ", e.Hangup)
+			case e.Hangup != nil:
+				if e.Hangup.Session == w.stream && !w.closed {
+					w.disconnect()
+				}
+			case e.Load != nil:
+				w.load(e.Load)
+			case e.Commit != nil:
+				if w.commit != nil {
+					w.t.Fatal("two commits at once")
+				}
+				w.commit = e.Commit
+			case e.Send != nil && e.Send.Session == w.stream && !w.closed:
+				if r := e.Send.Message.GetRefusal(); r != nil {
+					w.t.Fatal("an honest child was refused: ", r.GetReason())
+				}
+				w.down = append(w.down, e.Send.Message)
+			}
 		}
-		w.down = append(w.down, &dubanv1.SyncResponse{Message: &dubanv1.SyncResponse_Welcome{Welcome: welcome}})
-		return
 	}
-	var taken *downlink.Taken
-	var older bool
-	if b := m.GetBatch(); b != nil {
-		taken, err = w.copies[journal.ID(b.GetJournal())].Batch(b)
-	} else {
-		taken, older, err = w.copies[journal.ID(m.GetHeartbeat().GetJournal())].Heartbeat(m.GetHeartbeat().GetCheckpoint())
+}
+
+// load reads where the parent's disk stands.
+func (w *world) load(l *downlink.Load) {
+	states := map[journal.ID]downlink.State{}
+	for _, id := range l.Journals {
+		state := downlink.State{Key: w.chains[id].Key.Public(), Note: w.notes[id]}
+		for _, e := range w.disk[id] {
+			state.Edge.Append(journal.LeafHash(e.Raw))
+			state.Recorded = e.RecordedAt
+		}
+		states[id] = state
 	}
-	if err != nil || older {
-		w.t.Fatal("an honest child was refused: ", err, older)
-	}
-	if len(taken.Entries) > 0 {
-		if int(taken.From) != w.stored[taken.Journal] {
+	w.above.Loaded(l.Session, states, w.now)
+}
+
+// store makes durable what the parent asked to be, or fails to.
+func (w *world) store(fails bool) {
+	c := w.commit
+	w.commit = nil
+	replicas, commands := make([]error, len(c.Replicas)), make([]error, len(c.Commands))
+	for i, r := range c.Replicas {
+		if fails {
+			replicas[i] = errors.New("disk full")
+			continue
+		}
+		if int(r.From) != w.stored[r.Journal] {
 			w.t.Fatal("a gap, or something twice")
 		}
-		w.stored[taken.Journal] += len(taken.Entries)
+		w.stored[r.Journal] += len(r.Entries)
+		w.disk[r.Journal] = append(w.disk[r.Journal], r.Entries...)
+		w.change(r.Changes)
 	}
-	if !taken.Stale {
-		w.notes[taken.Journal] = taken.Note
+	for i, r := range c.Commands {
+		if fails {
+			commands[i] = errors.New("disk full")
+			continue
+		}
+		w.change(r.Changes)
 	}
-	note, err := w.parent.Countersign(taken.Note, w.now)
-	if err != nil {
-		w.t.Fatal(err)
+	w.above.Stored(c, replicas, commands, w.now)
+	w.failing = fails
+	w.parentEffects()
+	w.failing = false
+}
+
+func (w *world) change(changes []store.Change) {
+	for _, c := range changes {
+		if c.Table == federation.Head {
+			w.notes[c.Owner] = c.Row[2].([]byte)
+		}
 	}
-	w.down = append(w.down, &dubanv1.SyncResponse{Message: &dubanv1.SyncResponse_Ack{Ack: &dubanv1.SyncAck{
-		Journal: taken.Journal[:], Size: taken.Checkpoint.Size, Countersigned: note, NowUs: w.now}}})
 }
 
 func (w *world) answer() {
@@ -205,6 +277,8 @@ func (w *world) settle() {
 			w.answer()
 		case len(w.up) > 0:
 			w.deliver()
+		case w.commit != nil:
+			w.store(false)
 		case w.dial:
 			w.connect()
 		default:
@@ -220,7 +294,9 @@ func TestHistories(t *testing.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
 		w := newWorld(t, rand.New(rand.NewPCG(seed, 1)), 3)
 		for range rapid.IntRange(0, 300).Draw(t, "steps") {
-			switch n := w.rand.IntN(20); {
+			switch n := w.rand.IntN(24); {
+			case n >= 20 && w.commit != nil:
+				w.store(w.rand.IntN(20) == 0)
 			case n < 4:
 				w.add(w.order[w.rand.IntN(3)], 1+w.rand.IntN(6))
 			case n < 11 && len(w.up) > 0:
@@ -275,6 +351,9 @@ func TestJournalsTakeTurns(t *testing.T) {
 			t.Fatalf("after %d messages of the flood: %v", i, w.stored)
 		}
 		w.deliver()
+		for w.commit != nil {
+			w.store(false)
+		}
 		for len(w.down) > 0 {
 			w.answer()
 		}
@@ -317,6 +396,7 @@ func TestAcknowledgementsAreChecked(t *testing.T) {
 			w.deliver()
 			w.answer()
 			w.deliver()
+			w.store(false)
 			change(w.down[0].GetAck(), w.chains[w.order[0]].Note(5, 0))
 			w.core.Received(w.down[0], 1)
 			hung := false
@@ -374,9 +454,7 @@ func TestOlderThanTheParentKnows(t *testing.T) {
 	w.settle()
 	w.chains[w.order[0]] = w.chains[w.order[0]].Fork(20)
 	w.start()
-	w.dial, w.closed, w.copies = false, false, nil
-	w.core.Opened(w.now)
-	w.effects()
+	w.connect()
 	w.deliver()
 	w.answer()
 	if w.core.Status().Problem == "" {

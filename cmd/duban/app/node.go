@@ -224,7 +224,7 @@ func (n *Node) witnessed(id journal.ID) int64 {
 	if n.downlink == nil {
 		return 0
 	}
-	return n.downlink.Witnessed(id)
+	return n.downlink.Peer(id).Checkpoint
 }
 
 // Run works until ctx ends, which is no error, or until a part fails: then the others are stopped and its error tells
