@@ -35,7 +35,7 @@ func (s *Store) Append(ctx context.Context, commands ...store.Command) ([]store.
 			p.Seal()
 			size += len(p.Stream) + len(p.Actor) + len(p.Payload) + 96
 		}
-		ops = append(ops, op{opCommand, encodeCommand(make([]byte, 0, size), c)})
+		ops = append(ops, op{opCommand, encodeCommand(newBody(size), c)})
 		at = append(at, i)
 	}
 	out, err := s.submit(ctx, ops)

@@ -35,6 +35,27 @@ type item struct {
 	i    int
 }
 
+// Bodies of commands live from Append until they are in a raft log.
+var bodies sync.Pool
+
+const pooledBody = 4 << 10
+
+func newBody(size int) []byte {
+	if size > pooledBody {
+		return make([]byte, 0, size)
+	}
+	if b, ok := bodies.Get().(*[pooledBody]byte); ok {
+		return b[:0]
+	}
+	return new([pooledBody]byte)[:0]
+}
+
+func freeBody(b []byte) {
+	if cap(b) == pooledBody {
+		bodies.Put((*[pooledBody]byte)(b[:pooledBody]))
+	}
+}
+
 // call is one caller's operations; done is closed when all have results.
 type call struct {
 	results []result
@@ -130,8 +151,10 @@ func (b *batcher) run() {
 			size += len(it.op.body) + 8
 		}
 		data := groupHeader(make([]byte, 0, size), now, now-b.s.cfg.KeyTTL.Microseconds(), len(items))
-		for _, it := range items {
-			data = appendOp(data, it.op)
+		for i := range items {
+			data = appendOp(data, items[i].op)
+			freeBody(items[i].op.body)
+			items[i].op.body = nil
 		}
 		future := b.s.raft.Apply(data, 0)
 		b.done.Add(1)

@@ -232,19 +232,20 @@ type write struct {
 }
 
 // take hands the changes over to a job, and forgets what only passed through and is committed.
-func (r *rows) take(job uint64) []write {
+func (r *rows) take(job uint64) []*write {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pass()
 	if len(r.dirty) == 0 {
 		return nil
 	}
-	out := make([]write, 0, len(r.dirty))
+	all, out := make([]write, 0, len(r.dirty)), make([]*write, 0, len(r.dirty))
 	for _, c := range r.dirty {
 		c.dirty, c.was, c.wasKnown = false, nil, false
 		if c.known {
 			c.job = job
-			out = append(out, write{c.t, c.key, c.ordinal, c.row, c.keyRow, c.base, c.based})
+			all = append(all, write{c.t, c.key, c.ordinal, c.row, c.keyRow, c.base, c.based})
+			out = append(out, &all[len(all)-1])
 			c.base, c.based = c.row, true
 		}
 	}

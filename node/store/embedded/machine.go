@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -262,12 +263,10 @@ func (m *machine) add(l *log, e *journal.Entry) error {
 // write appends an entry to what the writer will append to the journal's files.
 func (m *machine) write(l *log, e *journal.Entry) {
 	if l.run == nil {
-		l.run = &run{at: l.at}
+		l.run = newRun(l.at)
 	}
 	l.dirty = true
-	before := len(l.run.records)
-	l.run.records = appendRecord(l.run.records, e.Raw, e.Salt, e.Payload, e.Erased)
-	l.at.bytes += int64(len(l.run.records) - before)
+	l.at.bytes += l.run.add(e)
 	l.run.hashes = l.tree.add(l.run.hashes, journal.LeafHash(e.Raw))
 	l.run.ends = binary.BigEndian.AppendUint64(l.run.ends, uint64(l.at.bytes))
 	l.at.size++
@@ -409,17 +408,11 @@ func (m *machine) take() *job {
 }
 
 // sortWrites brings rows into the order in which they lie in the database.
-func sortWrites(w []write) {
-	slices.SortFunc(w, func(a, b write) int {
+func sortWrites(w []*write) {
+	slices.SortFunc(w, func(a, b *write) int {
 		if a.t != b.t {
-			return bytes.Compare([]byte(a.t.Name), []byte(b.t.Name))
+			return strings.Compare(a.t.Name, b.t.Name)
 		}
-		if a.key < b.key {
-			return -1
-		}
-		if a.key > b.key {
-			return 1
-		}
-		return 0
+		return strings.Compare(a.key, b.key)
 	})
 }

@@ -289,6 +289,7 @@ func (s *Store) rewriteLog(index uint64, added []byte) error {
 			if err := l.files.append(l.run.at, l.run); err != nil {
 				return err
 			}
+			l.run.free()
 			l.run = nil
 		}
 	}

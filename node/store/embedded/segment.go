@@ -208,8 +208,12 @@ func (fs *files) append(at position, run *run) error {
 		}
 	}
 	s := fs.segments[len(fs.segments)-1]
-	if _, err := s.f.WriteAt(run.records, segmentHeader+at.bytes-s.base); err != nil {
-		return err
+	to := segmentHeader + at.bytes - s.base
+	for _, c := range run.records {
+		if _, err := s.f.WriteAt(*c, to); err != nil {
+			return err
+		}
+		to += int64(len(*c))
 	}
 	if _, err := fs.hashes.WriteAt(run.hashes, storedHashes(at.size)*tlog.HashSize); err != nil {
 		return err
@@ -446,10 +450,4 @@ func (fs *files) erase(number uint64) error {
 type position struct {
 	size  uint64
 	bytes int64
-}
-
-// run is what a group adds to one journal's files.
-type run struct {
-	at                    position
-	records, hashes, ends []byte
 }

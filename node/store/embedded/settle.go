@@ -192,7 +192,7 @@ func (s *Store) flushRows(fn func() error) error {
 	sortWrites(writes)
 	if err := s.w.transaction(func() error {
 		for i := range writes {
-			if err := s.w.row(&writes[i]); err != nil {
+			if err := s.w.row(writes[i]); err != nil {
 				return err
 			}
 		}

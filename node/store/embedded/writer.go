@@ -12,7 +12,7 @@ type job struct {
 	applied uint64
 	floor   int64
 	logs    []taken
-	writes  []write
+	writes  []*write
 	erased  []erasure
 	bytes   int64 // of raft logs in it
 }
@@ -39,6 +39,7 @@ func (w *writer) write(j *job, wrote func(steps int)) error {
 			if err := t.log.files.append(t.run.at, t.run); err != nil {
 				return fmt.Errorf("journal %s: %w", t.info.ID, err)
 			}
+			t.run.free()
 		}
 	}
 	for _, e := range j.erased {
@@ -49,7 +50,7 @@ func (w *writer) write(j *job, wrote func(steps int)) error {
 	sortWrites(j.writes)
 	return w.transaction(func() error {
 		for i := range j.writes {
-			if err := w.row(&j.writes[i]); err != nil {
+			if err := w.row(j.writes[i]); err != nil {
 				return err
 			}
 			if i%64 == 0 {
