@@ -211,6 +211,9 @@ func (c *Core) Known(id journal.ID, s State) error {
 	return nil
 }
 
+// Status says how a journal from below stands.
+func (c *Core) Status(id journal.ID) Status { return c.status[id] }
+
 // Connected tells of a new stream and who speaks, by the certificate.
 func (c *Core) Connected(id uint64, caller identity.Identity) {
 	c.sessions[id] = &session{id: id, caller: caller, lanes: map[journal.ID]*lane{}, told: map[string]int64{}}

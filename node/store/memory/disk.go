@@ -165,6 +165,40 @@ func putBack[K comparable](m map[K]uint64, w was[K]) {
 	}
 }
 
+// Entries are all of a journal's entries; they are not to be changed.
+func (d *Disk) Entries(id journal.ID) []journal.Entry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l := d.logs[id]; l != nil {
+		return slices.Clip(l.entries)
+	}
+	return nil
+}
+
+// Tree reads the hashes of a journal as they are now.
+func (d *Disk) Tree(id journal.ID) tlog.HashReader {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l := d.logs[id]; l != nil {
+		return state{hashes: l.hashes}
+	}
+	return state{}
+}
+
+// Durable is how many entries of a journal would survive a crash.
+func (d *Disk) Durable(id journal.ID) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := d.logs[id]
+	switch {
+	case l == nil:
+		return 0
+	case l.saved != nil:
+		return len(l.saved.entries)
+	}
+	return len(l.entries)
+}
+
 // log is the state of a journal, begun where it is new.
 func (d *Disk) log(id journal.ID) *log {
 	l := d.logs[id]

@@ -166,6 +166,20 @@ func (s *Store) propose(own *log, p *store.Proposal, at int64) {
 	s.folder.next(own)
 }
 
+// Restore appends entries of the own journal as they are, to fold them anew.
+func (s *Store) Restore(entries []journal.Entry) {
+	s.disk.mu.Lock()
+	defer s.disk.mu.Unlock()
+	own := s.disk.own()
+	s.disk.touch(own)
+	for _, e := range entries {
+		s.disk.setStream(e.Stream, s.disk.streams[e.Stream]+1)
+		own.add(e)
+		own.stamp = max(own.stamp, e.RecordedAt)
+	}
+	s.folder.next(own)
+}
+
 func (s *Store) cursorsStand(cursors []store.Advance) error {
 	for _, a := range cursors {
 		if at := s.disk.cursors[cursor{a.Follower, a.Journal}]; at != a.From {

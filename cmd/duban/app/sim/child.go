@@ -5,12 +5,12 @@ package sim
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
+	"duban.internal/federation"
 	"duban.internal/federation/uplink"
-	"duban.internal/node/fault"
 	"duban.internal/node/journal"
+	"duban.internal/node/store"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
@@ -22,7 +22,9 @@ type child struct {
 	dial  int64 // when to dial, true time; 0 where not
 	asked int64 // since when the parent owes an answer; 0 where it does not
 	tick  int64 // wake-up that is scheduled
-	keep  []*uplink.Keep
+	keep  map[journal.ID]*uplink.Keep
+	heard int64 // the last exchange, by the own clock
+	skew  int64 // the parent's clock less the own one then
 }
 
 // silence is how long an answer is waited for, in patience.
@@ -32,7 +34,7 @@ func newChild(n *node) *child {
 	h := n.h
 	self, _ := h.city.tree.Node(n.code)
 	up, _ := h.city.tree.Node(self.Parent)
-	c := &child{n: n}
+	c := &child{n: n, keep: map[journal.ID]*uplink.Keep{}}
 	journals := []journal.ID{n.own}
 	for _, m := range h.city.members {
 		if m.Code != n.code && h.city.tree.Within(m.Code, n.code) {
@@ -97,6 +99,8 @@ func (c *child) received(from *conn, m *dubanv1.SyncResponse) {
 	}
 	c.asked = 0
 	c.core.Received(m, c.n.micros())
+	status := c.core.Status()
+	c.heard, c.skew = status.Heard, status.Skew
 	c.step()
 	c.n.after()
 }
@@ -133,12 +137,18 @@ func (c *child) do() {
 			}
 		}
 	}
-	if len(c.keep) > 0 {
-		keep := c.keep
-		c.keep = nil
-		if err := uplink.Store(ctx, c.n.store, keep); err != nil {
-			c.n.h.fail(c.n, "the uplink goes on", "%v", err)
+	if len(c.keep) == 0 {
+		return
+	}
+	var changes []store.Change
+	for _, m := range c.n.h.city.members {
+		if k := c.keep[m.Journal]; k != nil {
+			changes = append(changes, store.Change{Table: federation.Acknowledged, Owner: m.Journal, Row: store.Row{int64(k.Size), k.Time, k.Note}})
 		}
+	}
+	clear(c.keep)
+	if _, errs := c.n.store.Append(ctx, store.Command{Changes: changes}); errs[0] != nil {
+		c.n.h.fail(c.n, "the uplink goes on", "%v", errs[0])
 	}
 }
 
@@ -150,6 +160,18 @@ func (c *child) one(ctx context.Context, e uplink.Effect) error {
 	case e.Send != nil:
 		stream := c.conn
 		c.n.out(func() { c.n.h.net.up(stream, e.Send) })
+	case e.Load != nil:
+		entries, note, err := c.load(ctx, e.Load)
+		if err != nil {
+			return err
+		}
+		c.core.Loaded(e.Load.Journal, e.Load.From, entries, note)
+	case e.Beat != nil:
+		return c.beat(ctx, e.Beat.Journal)
+	case e.Keep != nil:
+		c.keep[e.Keep.Journal] = e.Keep
+	case e.Hangup != "":
+		c.close(e.Hangup)
 	}
 	return nil
 }
@@ -171,8 +193,78 @@ func (c *child) open() {
 	c.n.after()
 }
 
-var (
-	_ = fault.Is
-	_ = fmt.Sprint
-	_ = math.MaxInt64
-)
+// restless says what the parent has not acknowledged.
+func (c *child) restless() string {
+	s := c.core.Status()
+	for id, why := range s.Refused {
+		return fmt.Sprintf("journal %s is refused: %s", id, why)
+	}
+	for _, info := range c.n.store.Journals() {
+		if s.Acknowledged[info.ID] != info.Size {
+			return fmt.Sprintf("the parent acknowledged %d of %d entries of journal %s", s.Acknowledged[info.ID], info.Size, info.ID)
+		}
+	}
+	return ""
+}
+
+// load reads entries and their checkpoint.
+func (c *child) load(ctx context.Context, l *uplink.Load) ([]journal.Entry, []byte, error) {
+	st := c.n.store
+	entries, err := st.Read(ctx, l.Journal, l.From, l.Bytes)
+	if err != nil || len(entries) == 0 {
+		return nil, nil, err
+	}
+	if l.Journal == c.n.own {
+		note, err := c.sign(journal.Checkpoint{Journal: l.Journal, Size: l.From + uint64(len(entries)), Time: entries[len(entries)-1].RecordedAt})
+		return entries, note, err
+	}
+	rows, err := st.Scan(ctx, l.Journal, federation.Checkpoint, []any{int64(l.From) + 1}, 1<<10)
+	if err != nil || len(rows) == 0 {
+		return nil, nil, err
+	}
+	best := rows[0]
+	for _, r := range rows {
+		if uint64(r[0].(int64)) <= l.From+uint64(len(entries)) {
+			best = r
+		}
+	}
+	all := c.n.disk.Entries(l.Journal)
+	return all[l.From:best[0].(int64)], best[2].([]byte), nil
+}
+
+func (c *child) sign(point journal.Checkpoint) ([]byte, error) {
+	hashes, err := c.n.store.Hashes(point.Journal)
+	if err != nil {
+		return nil, err
+	}
+	if point.Root, err = journal.Root(hashes, point.Size); err != nil {
+		return nil, err
+	}
+	return c.n.key.Sign(point)
+}
+
+func (c *child) beat(ctx context.Context, id journal.ID) error {
+	if id != c.n.own {
+		row, ok, err := c.n.store.Get(ctx, id, federation.Head)
+		if err != nil || !ok {
+			return err
+		}
+		point, err := journal.ParseCheckpoint(row[2].([]byte))
+		if err != nil {
+			return err
+		}
+		c.core.Stamped(id, point, row[2].([]byte), c.n.micros())
+		return nil
+	}
+	size, at, err := c.n.store.Stamp(ctx)
+	if err != nil {
+		return err
+	}
+	point := journal.Checkpoint{Journal: id, Size: size, Time: at}
+	note, err := c.sign(point)
+	if err != nil {
+		return err
+	}
+	c.core.Stamped(id, point, note, c.n.micros())
+	return nil
+}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"duban.internal/configs"
+	"duban.internal/escalation/rule"
 	"duban.internal/federation/topology"
 	"duban.internal/node/journal"
 	"duban.internal/node/jurisdiction"
@@ -43,7 +44,7 @@ type city struct {
 	profile   *profile.Profile
 	calendar  *workday.Calendar
 	compiled  *registry.Compiled
-	sets      *sets
+	rules     *rule.Set
 	disks     map[jurisdiction.Code]*memory.Disk
 }
 
@@ -52,7 +53,7 @@ func newCity(nodes int) (*city, error) {
 	if nodes < 3 || nodes > 120 {
 		return nil, fmt.Errorf("%d nodes: expected 3 to 120", nodes)
 	}
-	c := &city{keys: map[jurisdiction.Code]*journal.Key{}, disks: map[jurisdiction.Code]*memory.Disk{}, compiled: registry.NewCompiled(), sets: newSets()}
+	c := &city{keys: map[jurisdiction.Code]*journal.Key{}, disks: map[jurisdiction.Code]*memory.Disk{}, compiled: registry.NewCompiled()}
 	divisions, err := fs.ReadFile(configs.FS, "divisions/divisions.csv")
 	if err != nil {
 		return nil, err
@@ -68,6 +69,9 @@ func newCity(nodes int) (*city, error) {
 		return nil, err
 	}
 	if c.profile, err = profile.Load(configs.FS, "profiles/tianjin"); err != nil {
+		return nil, err
+	}
+	if c.rules, err = rule.Compile(c.profile); err != nil {
 		return nil, err
 	}
 	if err := c.plant(nodes); err != nil {

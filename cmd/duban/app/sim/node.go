@@ -52,6 +52,7 @@ type node struct {
 	runner   *escalation.Runner
 	child    *child  // nil for the city
 	above    *parent // the end that children dial
+	guard    guard
 
 	held    []func() // what may not be told before the disk is synced
 	syncing bool
@@ -77,22 +78,8 @@ type engine struct {
 	n *node
 }
 
-// Append is store.Store.
-func (e *engine) Append(ctx context.Context, commands ...store.Command) ([]store.Result, []error) {
-	results, errs := e.Store.Append(ctx, commands...)
-	e.n.wrote()
-	return results, errs
-}
-
-// AppendReplica is store.Store.
-func (e *engine) AppendReplica(ctx context.Context, replicas ...store.Replica) []error {
-	errs := e.Store.AppendReplica(ctx, replicas...)
-	e.n.wrote()
-	return errs
-}
-
+// wrote is told of every commit; it may become durable at once.
 func (n *node) wrote() {
-	n.look()
 	if n.h.plan.midSync > 0 && n.h.rng.Float64() < n.h.plan.midSync {
 		n.synced()
 	}
@@ -104,6 +91,7 @@ func (n *node) start() {
 	n.life, n.up, n.since, n.wakeAt, n.stepAt = n.life+1, true, n.micros(), 0, 0
 	n.trace("up", "", int64(n.life), 0)
 	n.store = &engine{n: n, Store: memory.Open(memory.Config{Disk: n.disk, Folds: folds, Tables: tables(), Known: known, Clock: n, Salt: n.h.salt})}
+	n.guardClock()
 	n.registry = registry.NewSharing(n.store, n.h.city.compiled)
 	n.cases = caseview.New(n.store, n.registry, n.h.city.divisions)
 	var err error
@@ -174,6 +162,10 @@ func (n *node) step() {
 	n.h.steps++
 	for range maxSteps {
 		busy, wake, err := n.runner.Step(context.Background())
+		if err != nil && n.disbelieved() {
+			n.poke(time.Hour) // the driver logs and tries again
+			break
+		}
 		if err != nil {
 			n.h.fail(n, "the runner goes on", "%v", err)
 			return
@@ -254,7 +246,7 @@ func (n *node) synced() {
 }
 
 func (n *node) trace(what, text string, a, b int64) {
-	n.h.trace.add(note{n.h.now, n.name, what, text, a, b})
+	n.h.trace.add(remark{n.h.now, n.name, what, text, a, b})
 }
 
 // refused says whether an answer is about the request, so that asking again is of no use.

@@ -24,7 +24,7 @@ type parent struct {
 const (
 	maxBatch = federation.MaxMessage
 	window   = 1 << 20
-	memory   = 8 << 20
+	room     = 8 << 20
 	together = 256 << 10
 )
 
@@ -32,7 +32,7 @@ func newParent(n *node) (*parent, error) {
 	c := n.h.city
 	p := &parent{n: n, conns: map[uint64]*conn{}, core: downlink.NewCore(downlink.CoreConfig{
 		Code: n.code, Tree: c.tree, Key: n.key, Version: "sim", Kinds: known,
-		MaxBatch: maxBatch, Window: window, Memory: memory, Together: together,
+		MaxBatch: maxBatch, Window: window, Memory: room, Together: together,
 	})}
 	for _, m := range c.members {
 		if m.Code == n.code || !c.tree.Within(m.Code, n.code) {

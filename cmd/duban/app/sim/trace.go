@@ -19,14 +19,14 @@ const kept = 40
 // trace is the record of a history: all of it as a hash, the last of it in words.
 type trace struct {
 	hash  hash.Hash
-	last  [kept]note
+	last  [kept]remark
 	n     uint64
 	out   io.Writer // every event in words; nil for none
 	space []byte
 }
 
-// note is one event. What it was about is said in words only when somebody asks.
-type note struct {
+// remark is one event. What it was about is said in words only when somebody asks.
+type remark struct {
 	at   int64
 	node string
 	what string
@@ -36,7 +36,7 @@ type note struct {
 
 func newTrace(out io.Writer) *trace { return &trace{hash: sha256.New(), out: out} }
 
-func (t *trace) add(n note) {
+func (t *trace) add(n remark) {
 	s := t.space[:0]
 	s = binary.BigEndian.AppendUint64(s, uint64(n.at))
 	s = append(append(s, n.node...), 0)
@@ -53,7 +53,7 @@ func (t *trace) add(n note) {
 	}
 }
 
-func (n note) String() string {
+func (n remark) String() string {
 	s := fmt.Sprintf("%s %-9s %s", clock.Time(n.at).Format("2006-01-02T15:04:05.000000"), n.node, n.what)
 	if n.text != "" {
 		s += " " + n.text

@@ -156,7 +156,7 @@ func (n *node) compare(replicas []store.Replica) {
 }
 
 func (n *node) root(id journal.ID, size int) string {
-	root, err := journal.Root(n.disk.Hashes(id), uint64(size))
+	root, err := journal.Root(n.disk.Tree(id), uint64(size))
 	if err != nil {
 		return err.Error()
 	}
@@ -164,7 +164,7 @@ func (n *node) root(id journal.ID, size int) string {
 }
 
 // durable is how many entries of the own journal survive a crash.
-func (n *node) durable() int { return n.disk.Durable() }
+func (n *node) durable() int { return n.disk.Durable(n.own) }
 
 // judge looks at one entry that this node has just written.
 func (n *node) judge(e *journal.Entry) {
