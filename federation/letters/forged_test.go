@@ -309,7 +309,7 @@ func (w *world) size(code jurisdiction.Code) uint64 {
 // forked is a node that goes on from an old copy of a journal: its first entries, and others after them.
 func (w *world) forked(t fataler, code jurisdiction.Code, entries int) *node {
 	t.Helper()
-	fork := newWorld(w.Tree).nodes[code]
+	fork := newWorld(w.keyed).nodes[code]
 	for range entries {
 		fork.write(t, &dubanv1.ExplanationGiven{Text: "another history"})
 	}

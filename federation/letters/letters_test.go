@@ -68,7 +68,7 @@ func TestAddressees(t *testing.T) {
 func TestDisputeOfAnUnknownAlert(t *testing.T) {
 	w := newWorld(tree(t))
 	n := w.nodes[district]
-	runner, err := letters.NewRunner(letters.Config{Code: district, Tree: w.Tree.Tree, Case: func(_ context.Context, alert string) (journal.ID, bool, error) {
+	runner, err := letters.NewRunner(letters.Config{Code: district, Tree: w.Tree, Case: func(_ context.Context, alert string) (journal.ID, bool, error) {
 		return w.ID(street), alert == "a", nil
 	}}, n.store, w.clock)
 	require.NoError(t, err)
@@ -212,7 +212,7 @@ func TestFollowingAnew(t *testing.T) {
 	c.address(t)
 	all, err := c.store.Read(t.Context(), c.store.Own(), 0, 1<<20)
 	require.NoError(t, err)
-	core, err := letters.NewAddresser(letters.Config{Code: city, Tree: w.Tree.Tree, Store: c.store})
+	core, err := letters.NewAddresser(letters.Config{Code: city, Tree: w.Tree, Store: c.store})
 	require.NoError(t, err)
 	again, err := core.Follow(t.Context(), all)
 	require.NoError(t, err)

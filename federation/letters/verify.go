@@ -25,7 +25,7 @@ const (
 // refusal is why a letter isn't taken.
 type refusal struct {
 	kind   string // empty where no evidence is kept
-	proven bool // by the sender's own signatures
+	proven bool   // by the sender's own signatures
 	reason string
 	from   uint64 // number in the sender's journal, of the first entry that is refused
 }

@@ -9,8 +9,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"duban.internal/federation"
-	"duban.internal/federation/federationtest"
 	"duban.internal/federation/letters"
+	"duban.internal/federation/topology"
 	"duban.internal/node/clock"
 	"duban.internal/node/journal"
 	"duban.internal/node/jurisdiction"
@@ -36,7 +36,7 @@ type fullStore interface {
 
 // world is a tree of nodes without a network.
 type world struct {
-	*federationtest.Tree
+	*keyed
 	clock *clock.Manual
 	nodes map[jurisdiction.Code]*node
 }
@@ -51,8 +51,8 @@ type node struct {
 	box    *letters.Box
 }
 
-func newWorld(tree *federationtest.Tree) *world {
-	w := &world{Tree: tree, clock: clock.NewManual(start), nodes: map[jurisdiction.Code]*node{}}
+func newWorld(tree *keyed) *world {
+	w := &world{keyed: tree, clock: clock.NewManual(start), nodes: map[jurisdiction.Code]*node{}}
 	for _, n := range tree.All() {
 		w.nodes[n.Code] = &node{w: w, code: n.Code, disk: memory.NewDisk(n.Journal)}
 		w.nodes[n.Code].open()
@@ -68,7 +68,7 @@ func (n *node) open() {
 }
 
 func (n *node) use(s fullStore) {
-	cfg := letters.Config{Code: n.code, Tree: n.w.Tree.Tree, Store: s, Key: n.w.Keys[n.code]}
+	cfg := letters.Config{Code: n.code, Tree: n.w.Tree, Store: s, Key: n.w.Keys[n.code]}
 	var errs [3]error
 	n.store = s
 	n.runner, errs[0] = letters.NewRunner(cfg, s, n.w.clock)
@@ -252,4 +252,38 @@ func (n *node) evidence(t fataler) (out []*dubanv1.PeerRefused) {
 	return out
 }
 
-func tree(t testing.TB) *federationtest.Tree { return federationtest.NewTree(t, start) }
+// keyed is a tree with all its keys.
+type keyed struct {
+	*topology.Tree
+	Keys map[jurisdiction.Code]*journal.Key
+}
+
+// ID is the journal of a node.
+func (k *keyed) ID(code jurisdiction.Code) journal.ID {
+	n, _ := k.Node(code)
+	return n.Journal
+}
+
+// tree is a city with two districts, the first of which has two streets.
+func tree(t testing.TB) *keyed {
+	t.Helper()
+	spec := topology.Spec{City: city, Now: start}
+	for _, m := range []topology.Member{{Code: city, Tier: jurisdiction.City}, {Code: district, Parent: city, Tier: jurisdiction.District},
+		{Code: other, Parent: city, Tier: jurisdiction.District}, {Code: street, Parent: district, Tier: jurisdiction.Street},
+		{Code: second, Parent: district, Tier: jurisdiction.Street}} {
+		m.Name = "node " + string(m.Code)
+		spec.Members = append(spec.Members, m)
+	}
+	dir := t.TempDir() + "/keys"
+	made, err := topology.Generate(dir, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &keyed{Tree: made, Keys: map[jurisdiction.Code]*journal.Key{}}
+	for _, n := range made.All() {
+		if k.Keys[n.Code], err = topology.JournalKey(topology.NodeFolder(dir, n.Code)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return k
+}
