@@ -62,8 +62,10 @@ type Node struct {
 	server   *rpc.Server
 	pages    *pages
 
-	close sync.Once
-	undo  []func() error // what Close does, last first
+	ending context.Context // ends when the node is being stopped: streams that children and watchers keep open end then
+	end    context.CancelFunc
+	close  sync.Once
+	undo   []func() error // what Close does, last first
 }
 
 // New reads what the configuration names, opens the data folder, brings the journal up to the configuration (name,
@@ -75,6 +77,8 @@ func New(ctx context.Context, c Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: c, clock: c.clock(), metrics: newMetrics()}
+	n.ending, n.end = context.WithCancel(context.WithoutCancel(ctx))
+	n.defers(func() error { n.end(); return nil })
 	n.log = c.logger().With(slog.String("node", c.Code))
 	for _, part := range []func(context.Context) error{n.read, n.openStore, n.bootstrap, n.federate, n.escalate, n.listen} {
 		if err := part(ctx); err != nil {

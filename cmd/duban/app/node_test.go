@@ -208,3 +208,24 @@ func TestFolderInUse(t *testing.T) {
 	_, err := app.New(t.Context(), config(keys, district, data))
 	require.Error(t, err)
 }
+
+// A node that is stopped doesn't wait for streams that its children and watchers keep open.
+func TestStoppedWithStreamsOpen(t *testing.T) {
+	keys := keys(t)
+	top, stopTop := start(t, config(keys, city, t.TempDir()))
+	low := config(keys, district, t.TempDir())
+	low.Parent = top.Addr()
+	leaf, _ := start(t, low)
+	require.Eventually(t, func() bool { return status(t, keys, district, leaf.Addr()).ParentConnected }, 10*time.Second, 10*time.Millisecond)
+	watch, err := dubanv1.NewAlertServiceClient(operator(t, keys, city, top.Addr())).WatchAlerts(t.Context(), &dubanv1.WatchAlertsRequest{})
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := watch.Recv()
+		ended <- err
+	}()
+	before := clock.System().Steady()
+	stopTop()
+	require.Less(t, clock.System().Steady()-before, 3*time.Second)
+	require.Error(t, <-ended)
+}

@@ -85,11 +85,11 @@ func (n *Node) listen(context.Context) error {
 	})
 	services := []rpc.Service{
 		service.Config{Own: n.self.Journal, Intake: in, Cases: n.cases, Registry: n.registry, Files: attached}.Register,
-		func(r grpc.ServiceRegistrar) { dubanv1.RegisterAlertServiceServer(r, alerts) },
+		func(r grpc.ServiceRegistrar) { dubanv1.RegisterAlertServiceServer(r, endingAlerts{alerts, n.ending}) },
 		func(r grpc.ServiceRegistrar) { dubanv1.RegisterNodeServiceServer(r, nodeService{n: n}) },
 	}
 	if n.downlink != nil {
-		services = append(services, func(r grpc.ServiceRegistrar) { dubanv1.RegisterSyncServiceServer(r, n.downlink) })
+		services = append(services, func(r grpc.ServiceRegistrar) { dubanv1.RegisterSyncServiceServer(r, endingSync{n.downlink, n.ending}) })
 	}
 	n.server, err = rpc.New(rpc.Config{
 		TLS: n.pair.Server(), Guard: &access.Guard{Tree: n.divisions, Code: n.self.Code}, Leader: n.store.Leader,
@@ -122,6 +122,7 @@ func (n *Node) serve(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 	}
+	n.end()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	n.server.Stop(last)

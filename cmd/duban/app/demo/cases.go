@@ -32,6 +32,7 @@ const (
 	inspection = "inspection"
 	filing     = "filing"
 	inquiry    = "investigation"
+	dropping   = "withdrawal"
 	onSite     = "inspection"
 )
 
@@ -53,6 +54,15 @@ func investigated(code jurisdiction.Code, id string, at time.Time, officers int)
 		CaseId: id, Stage: inquiry, CompletedUs: clock.Micros(at), Handler: hands(code)[0], Officers: hands(code)[:officers],
 		Documents: []*dubanv1.Document{{Name: "investigation_report", Code: "DEMO-" + id + "-2"}},
 		Fields:    map[string]string{"certificate_shown": "yes"},
+	}
+}
+
+// withdrawn is the stage that withdraws the filing, without saying why.
+func withdrawn(code jurisdiction.Code, id string, at time.Time) *dubanv1.StageRecorded {
+	return &dubanv1.StageRecorded{
+		CaseId: id, Stage: dropping, CompletedUs: clock.Micros(at), Handler: hands(code)[0],
+		Opinion:   &dubanv1.Opinion{Result: "withdrawn"},
+		Documents: []*dubanv1.Document{{Name: "withdrawal_approval", Code: "DEMO-" + id + "-3"}},
 	}
 }
 

@@ -5,23 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"duban.internal/cmd/duban/app"
-	"duban.internal/federation"
-	"duban.internal/federation/topology"
 	"duban.internal/node/clock"
-	"duban.internal/node/identity"
 	"duban.internal/node/journal"
-	"duban.internal/node/rpc"
+	"duban.internal/node/jurisdiction"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
@@ -40,7 +35,7 @@ func (d *demo) playForgery(ctx context.Context, cause bool, deadline time.Time) 
 			return err
 		}
 	}
-	if err := d.acknowledged(ctx, deadline); err != nil {
+	if err := d.acknowledged(ctx, d.forged, deadline); err != nil {
 		return err
 	}
 	if err := d.fleet.Stop(d.forged); err != nil {
@@ -65,9 +60,9 @@ func (d *demo) playForgery(ctx context.Context, cause bool, deadline time.Time) 
 func (d *demo) changed() string   { return filepath.Join(d.dir, "copy-with-a-changed-byte") }
 func (d *demo) rewritten() string { return filepath.Join(d.dir, "copy-rewritten") }
 
-// acknowledged waits until the parent has all of the street's journal.
-func (d *demo) acknowledged(ctx context.Context, deadline time.Time) error {
-	op, err := d.links.operator(d.forged)
+// acknowledged waits until the parent has all of a street's journal.
+func (d *demo) acknowledged(ctx context.Context, street jurisdiction.Code, deadline time.Time) error {
+	op, err := d.links.operator(street)
 	if err != nil {
 		return err
 	}
@@ -83,7 +78,7 @@ func (d *demo) acknowledged(ctx context.Context, deadline time.Time) error {
 			return err
 		}
 	}
-	return errors.New("the street's journal did not reach its district")
+	return fmt.Errorf("the journal of %s did not reach its district", street)
 }
 
 // changeByte changes one byte of the stored record that names a case.
@@ -120,36 +115,11 @@ func (d *demo) presentForgery(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	street, _ := d.fleet.Tree().Node(d.forged)
-	folder := topology.NodeFolder(d.fleet.KeyDir(), d.forged)
-	key, err := topology.JournalKey(folder)
-	if err != nil {
-		return err
-	}
 	forged, err := rewrite(entries, target, clock.Micros(d.clock.Now()))
 	if err != nil {
 		return err
 	}
-	last := forged[len(forged)-1]
-	var edge journal.Frontier
-	for _, e := range forged {
-		edge.Append(journal.LeafHash(e.Raw))
-	}
-	checkpoint, err := key.Sign(journal.Checkpoint{Journal: street.Journal, Size: edge.Size(), Root: edge.Root(), Time: last.RecordedAt})
-	if err != nil {
-		return err
-	}
-	pair, err := topology.NodeFiles(folder).Load()
-	if err != nil {
-		return err
-	}
-	parent, _ := d.fleet.Tree().Node(street.Parent)
-	conn, err := rpc.Dial(parent.Address, pair.Client(identity.Identity{City: city, Kind: identity.Node, Code: parent.Code}))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	return d.present(ctx, conn, street, last, checkpoint)
+	return d.present(ctx, "d", d.forged, forged, forged[len(forged)-1].RecordedAt)
 }
 
 // rewrite changes the opening of a case and everything that follows from it, and adds one entry more, recorded now.
@@ -179,59 +149,13 @@ func reseal(e journal.Entry, number uint64, payload []byte) journal.Entry {
 	return e
 }
 
-// present speaks the sync protocol for the forged journal until the parent has answered.
-func (d *demo) present(ctx context.Context, conn *grpc.ClientConn, street topology.Node, last journal.Entry, checkpoint []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	stream, err := dubanv1.NewSyncServiceClient(conn).Sync(ctx)
-	if err != nil {
-		return err
-	}
-	id := street.Journal[:]
-	hello := &dubanv1.SyncHello{Code: string(street.Code), Journals: [][]byte{id}, NowUs: clock.Micros(d.clock.Now()), Kinds: federation.Kinds()}
-	if err := stream.Send(&dubanv1.SyncRequest{Message: &dubanv1.SyncRequest_Hello{Hello: hello}}); err != nil {
-		return err
-	}
-	batch := &dubanv1.SyncBatch{Journal: id, From: last.Number, Entries: federation.ToWire([]journal.Entry{last}), Checkpoint: checkpoint}
-	for {
-		answer, err := stream.Recv()
-		if err != nil {
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			return err
-		}
-		switch {
-		case answer.GetWelcome() != nil:
-			if err := stream.Send(&dubanv1.SyncRequest{Message: &dubanv1.SyncRequest_Batch{Batch: batch}}); err != nil {
-				return err
-			}
-		case answer.GetRefusal() != nil:
-			d.say.at(d.clock.Now(), "d", "%s refuses the forged journal of %s: %s", d.say.place(street.Parent), street.Name, answer.GetRefusal().Reason)
-			return nil
-		case answer.GetAck() != nil:
-			return nil // the verdict will say that it was believed
-		}
-	}
-}
-
 // judgeForgery asks the parent whether it refuses the journal, and verify whether it names the changed entry.
 func (d *demo) judgeForgery(ctx context.Context, _ story) (Outcome, error) {
 	var o Outcome
 	street, _ := d.fleet.Tree().Node(d.forged)
-	op, err := d.links.operator(street.Parent)
+	refused, err := d.refusal(ctx, d.forged)
 	if err != nil {
 		return o, err
-	}
-	status, err := op.node.GetStatus(ctx, &dubanv1.GetStatusRequest{})
-	if err != nil {
-		return o, err
-	}
-	refused := ""
-	for _, j := range status.Journals {
-		if bytes.Equal(j.Journal, street.Journal[:]) {
-			refused = j.Refused
-		}
 	}
 	number, err := entryOf(ctx, d.rewritten(), target)
 	if err != nil {
@@ -247,6 +171,25 @@ func (d *demo) judgeForgery(ctx context.Context, _ story) (Outcome, error) {
 	}
 	o.Found = fmt.Sprintf("refused: %s; verify: %v", refused, verify)
 	return o, nil
+}
+
+// refusal is why a street's district takes no more of its journal; empty where it does.
+func (d *demo) refusal(ctx context.Context, street jurisdiction.Code) (string, error) {
+	node, _ := d.fleet.Tree().Node(street)
+	op, err := d.links.operator(node.Parent)
+	if err != nil {
+		return "", err
+	}
+	status, err := op.node.GetStatus(ctx, &dubanv1.GetStatusRequest{})
+	if err != nil {
+		return "", err
+	}
+	for _, j := range status.Journals {
+		if j.Code == string(street) {
+			return j.Refused, nil
+		}
+	}
+	return "", nil
 }
 
 // entryOf is the number of the entry that opens a case.

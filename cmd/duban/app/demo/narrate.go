@@ -72,9 +72,13 @@ func (n *narrator) intro(c *cast, rate int, processes bool) {
 		how = "each a process of its own"
 	}
 	n.printf("Duban 督办: %s and %d nodes below it, %s. Every case is made up (演示数据).", n.place(city), len(c.members)-1, how)
-	n.printf("The clock is fast: one second here is %s of the tree's time (Asia/Shanghai).", time.Duration(rate)*time.Second)
-	n.printf("\n(a) a street's case that nobody handles   (b) one that the district handles")
-	n.printf("(c) one that ends at the city's level 2    (d) a forged journal\n")
+	n.printf("The clock is fast: one second here is %s of the tree's time (Asia/Shanghai). In that time:", time.Duration(rate)*time.Second)
+	n.printf("  checkpoints every %v; grace %v; a clock may stray %v; silent after %v; around a dead parent after %v.", checkpoint, grace, skew, silence, around)
+	n.printf("\n(a) a street's case that nobody handles    (e) a street that is cut off, and handles")
+	n.printf("(b) one that the district handles          (f) a district that is off")
+	n.printf("(c) one that ends at the city's level 2    (g) a street that goes off before a limit ends")
+	n.printf("(d) a forged journal                       (h) a street that turns its clock back")
+	n.printf("                                           (i) a street patched to raise no alerts\n")
 }
 
 func (n *narrator) place(code jurisdiction.Code) string {
@@ -108,16 +112,33 @@ func (d *demo) narrate(ctx context.Context) error {
 
 func (n *narrator) alert(a *dubanv1.Alert) {
 	story := strings.TrimPrefix(a.CaseId, "demo-")
+	if a.CaseId == "" {
+		story = "*" // of a node, not of a case
+	}
 	for _, l := range a.Levels {
 		if n.first(a.AlertId, l, "opened") {
-			n.at(clock.Time(l.OpenedUs), story, "level %d opens at the %s of %s, to be handled before %s: %s [%s]",
-				l.Level, n.role(l.Role), n.place(jurisdiction.Code(l.Receiver)),
+			n.at(clock.Time(l.OpenedUs), story, "level %d opens at the %s of %s%s, to be handled before %s: %s [%s]",
+				l.Level, n.role(l.Role), n.place(jurisdiction.Code(l.Receiver)), n.why(l),
 				clock.Time(l.DueUs).In(n.zone).Format("Mon 01-02 15:04"), a.Text, a.Article)
+		}
+		if l.WithdrawnUs != 0 && n.first(a.AlertId, l, "withdrawn") {
+			n.at(clock.Time(l.WithdrawnUs), story, "level %d is withdrawn, as %s", l.Level, strings.ToLower(strings.TrimPrefix(l.Withdrawn.String(), "BASIS_")))
 		}
 		if l.HandledUs != 0 && n.first(a.AlertId, l, "handled") {
 			n.at(clock.Time(l.HandledUs), story, "level %d is handled: %s, %s", l.Level, n.action(l.Action), l.Explanation)
 		}
 	}
+}
+
+// why says how a level opened that did not open because the one below ran out.
+func (n *narrator) why(l *dubanv1.AlertLevel) string {
+	switch below := n.place(jurisdiction.Code(l.Below)); {
+	case l.NotOpenedBelow:
+		return ", for " + below + " opened none"
+	case l.OnSilence:
+		return ", for " + below + " is silent"
+	}
+	return ""
 }
 
 func (n *narrator) first(id string, l *dubanv1.AlertLevel, what string) bool {
@@ -167,8 +188,19 @@ func (n *narrator) rows(t *show.Table, o Outcome) {
 		if i == 0 {
 			story, id, point, article = o.Story, o.AlertID[:min(8, len(o.AlertID))], o.Point, o.Article
 		}
-		t.Row(story, id, point, article, l.Level, n.place(jurisdiction.Code(l.Receiver)), n.short(l.openedUs), n.short(l.dueUs), l.State)
+		t.Row(story, id, point, article, l.Level, n.place(jurisdiction.Code(l.Receiver)), n.short(l.openedUs), n.short(l.dueUs), l.outcome())
 	}
+}
+
+// outcome is how a level stands, with what is remarkable about it.
+func (l LevelOutcome) outcome() string {
+	switch {
+	case l.NotOpenedBelow:
+		return l.State + "; level below not opened by " + l.Below
+	case l.OnSilence:
+		return l.State + "; opened on the silence of " + l.Below
+	}
+	return l.State
 }
 
 func (n *narrator) short(us int64) string {

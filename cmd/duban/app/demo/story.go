@@ -32,6 +32,16 @@ func (d *demo) stories() []story {
 			play: d.playCity, judge: d.judgeCity},
 		{name: "d", title: "a tampered copy of a street's journal is refused and named", node: d.forged,
 			play: d.playForgery, judge: d.judgeForgery},
+		{name: "e", title: "a street that is cut off handles in time: what its district opened on silence is withdrawn", node: d.cut,
+			id: "demo-e", play: d.playCut, judge: d.judgeCut},
+		{name: "f", title: "a district is off: its street reaches the city, and level 3 opens at its time", node: d.orphan,
+			id: "demo-f", play: d.playDead, judge: d.judgeDead},
+		{name: "g", title: "a street goes off before a limit ends: its district opens level 2 when level 1 would have run out", node: d.gone,
+			id: "demo-g", play: d.playGone, judge: d.judgeGone},
+		{name: "h", title: "a street whose clock is turned back is refused and named", node: d.turned,
+			id: "demo-h", play: d.playTurned, judge: d.judgeTurned},
+		{name: "i", title: "a street patched to raise no alerts is named by its district", node: d.mute,
+			id: "demo-i", play: d.playMute, judge: d.judgeMute},
 	}
 }
 
@@ -66,12 +76,7 @@ func (d *demo) playDistrict(ctx context.Context, cause bool, deadline time.Time)
 	if err != nil {
 		return err
 	}
-	photo, err := upload(ctx, agency, []byte("现场照片(演示) demo-b"))
-	if err != nil {
-		return err
-	}
-	evidence := &dubanv1.EvidenceAttached{CaseId: "demo-b", Sha256: photo.Sha256, Size: photo.Size, Name: "photo.txt", MediaType: "text/plain"}
-	if _, err := agency.cases.AttachEvidence(ctx, &dubanv1.AttachEvidenceRequest{Evidence: evidence}); err != nil {
+	if err := photograph(ctx, agency, "demo-b"); err != nil {
 		return err
 	}
 	officers := 2
@@ -203,6 +208,17 @@ func level(a *dubanv1.Alert, n uint32) *dubanv1.AlertLevel {
 		}
 	}
 	return nil
+}
+
+// photograph attaches evidence to a case.
+func photograph(ctx context.Context, agency *link, id string) error {
+	photo, err := upload(ctx, agency, []byte("现场照片(演示) "+id))
+	if err != nil {
+		return err
+	}
+	evidence := &dubanv1.EvidenceAttached{CaseId: id, Sha256: photo.Sha256, Size: photo.Size, Name: "photo.txt", MediaType: "text/plain"}
+	_, err = agency.cases.AttachEvidence(ctx, &dubanv1.AttachEvidenceRequest{Evidence: evidence})
+	return err
 }
 
 func upload(ctx context.Context, l *link, content []byte) (*dubanv1.UploadAttachmentResponse, error) {

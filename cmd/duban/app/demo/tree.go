@@ -9,14 +9,14 @@ import (
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
-// The tree: Tianjin, two districts, two streets in each.
+// The tree: Tianjin, three districts, and so many streets in each of them.
 const (
-	city      = jurisdiction.Code("120000")
-	districts = 2
-	streets   = 2 // in each district
-	item      = "DEMO-0001"
-	system    = "urban-management"
+	city   = jurisdiction.Code("120000")
+	item   = "DEMO-0001"
+	system = "urban-management"
 )
+
+var streets = []int{3, 3, 1}
 
 // office is the role of a government's legal office by the profile's name; the ladder of the demo's profile names it.
 const office = "legal_office"
@@ -25,9 +25,14 @@ const office = "legal_office"
 type cast struct {
 	members []topology.Member
 	clients []identity.Identity
-	// By tier, those that the stories are about: the first of each.
-	street, district jurisdiction.Code
-	forged           jurisdiction.Code // the street whose journal is copied and tampered with
+	// Those that the stories are about. No node is cut, stopped or tampered with in two of them.
+	street, district jurisdiction.Code // (a) and (b)
+	forged           jurisdiction.Code // (d): the street whose journal is copied and tampered with
+	cut              jurisdiction.Code // (e): the street that is cut off
+	dead, orphan     jurisdiction.Code // (f): the district that is off, and its street
+	gone             jurisdiction.Code // (g): the street that goes off
+	turned           jurisdiction.Code // (h): the street whose clock is turned back
+	mute             jurisdiction.Code // (i): the street that raises no alerts
 }
 
 // newCast picks the demo's nodes from the official divisions.
@@ -38,19 +43,25 @@ func newCast(divisions *jurisdiction.Tree) (*cast, error) {
 	}
 	c := &cast{}
 	c.add(root)
-	for _, d := range first(divisions.Children(city), districts) {
+	var below [][]jurisdiction.Code // by district: itself, then its streets
+	for i, d := range first(divisions.Children(city), len(streets)) {
 		c.add(d)
-		for _, s := range first(divisions.Children(d.Code), streets) {
+		codes := []jurisdiction.Code{d.Code}
+		for _, s := range first(divisions.Children(d.Code), streets[i]) {
 			c.add(s)
-			if c.street == "" {
-				c.district, c.street = d.Code, s.Code
-			}
-			c.forged = s.Code
+			codes = append(codes, s.Code)
 		}
+		if len(codes) != 1+streets[i] {
+			return nil, fmt.Errorf("the divisions have too few streets under %s", d.Code)
+		}
+		below = append(below, codes)
 	}
-	if len(c.members) != 1+districts*(1+streets) {
-		return nil, fmt.Errorf("the divisions have too few districts or streets under %s", city)
+	if len(below) != len(streets) {
+		return nil, fmt.Errorf("the divisions have too few districts under %s", city)
 	}
+	c.district, c.street, c.cut, c.gone = below[0][0], below[0][1], below[0][2], below[0][3]
+	c.forged, c.turned, c.mute = below[1][1], below[1][2], below[1][3]
+	c.dead, c.orphan = below[2][0], below[2][1]
 	return c, nil
 }
 

@@ -39,6 +39,11 @@ type LevelOutcome struct {
 	Opened   string `json:"opened"`
 	Due      string `json:"due"`
 	State    string `json:"state"`
+
+	OnSilence      bool   `json:"on_silence,omitempty"`
+	NotOpenedBelow bool   `json:"not_opened_below,omitempty"`
+	Below          string `json:"below,omitempty"` // the node that was silent, or did not open the level below
+
 	openedUs int64
 	dueUs    int64
 }
@@ -83,20 +88,29 @@ func (d *demo) judgeCity(ctx context.Context, s story) (Outcome, error) {
 		want{city, dubanv1.LevelState_LEVEL_STATE_OVERDUE})
 }
 
-// judgeLevels compares the levels that the city knows of with those that the story should have.
-func (d *demo) judgeLevels(ctx context.Context, s story, wants ...want) (Outcome, error) {
+// judged is the alert of a story as the city knows it; nil, and a problem, where there is none.
+func (d *demo) judged(ctx context.Context, s story) (Outcome, *dubanv1.Alert, error) {
 	alert, err := d.alertOf(ctx, s.id)
 	if err != nil {
-		return Outcome{}, err
+		return Outcome{}, nil, err
 	}
 	if alert == nil {
-		return Outcome{Found: "no alert", Problems: []string{"no alert was opened for case " + s.id}}, nil
+		return Outcome{Found: "no alert", Problems: []string{"no alert was opened for case " + s.id}}, nil, nil
 	}
 	o := Outcome{AlertID: alert.AlertId, Point: alert.Point, Article: alert.Article}
 	for _, l := range alert.Levels {
 		o.Levels = append(o.Levels, levelOutcome(l))
 	}
 	o.Found = found(o.Levels)
+	return o, alert, nil
+}
+
+// judgeLevels compares the levels that the city knows of with those that the story should have.
+func (d *demo) judgeLevels(ctx context.Context, s story, wants ...want) (Outcome, error) {
+	o, alert, err := d.judged(ctx, s)
+	if err != nil || alert == nil {
+		return o, err
+	}
 	if len(alert.Levels) != len(wants) {
 		o.problem("%d levels were opened, %d should have been", len(alert.Levels), len(wants))
 		return o, nil
@@ -129,7 +143,8 @@ func (o *Outcome) problem(format string, args ...any) {
 func levelOutcome(l *dubanv1.AlertLevel) LevelOutcome {
 	return LevelOutcome{
 		Level: l.Level, Role: l.Role, Receiver: l.Receiver, Journal: hex.EncodeToString(l.Journal), State: stateName(l.State),
-		Opened: stamp(l.OpenedUs), Due: stamp(l.DueUs), openedUs: l.OpenedUs, dueUs: l.DueUs,
+		Opened: stamp(l.OpenedUs), Due: stamp(l.DueUs),
+		OnSilence: l.OnSilence, NotOpenedBelow: l.NotOpenedBelow, Below: l.Below, openedUs: l.OpenedUs, dueUs: l.DueUs,
 	}
 }
 
