@@ -115,7 +115,7 @@ func TestList(t *testing.T) {
 		}
 	}
 	err = c.store.View(ctx, func(q store.Queryer) error {
-		figures, err := alertview.Figures(ctx, q, clock.Micros(w.clock.Now()))
+		figures, err := alertview.Figures(ctx, q, alertview.PlaceOf(c.store.Journals()), clock.Micros(w.clock.Now()))
 		for _, f := range figures {
 			k := [2]int32{int32(f.Level), int32(f.State)}
 			if want[k] != f.Count {

@@ -86,7 +86,7 @@ func newBench(b *testing.B) *bench {
 	must(errs[0])
 	n.cfg = escalation.Config{
 		Store: n.store, Registry: r, Cases: noCases{}, Tree: tree, Code: street, Clock: n.clock,
-		Witnessed: func(journal.ID) int64 { return 0 },
+		Peer: func(journal.ID) escalation.Peer { return escalation.Peer{} },
 	}
 	info, _ := n.store.Journal(n.store.Own())
 	n.before = info.Size

@@ -9,12 +9,9 @@ import (
 
 	"duban.internal/escalation/alert"
 	"duban.internal/escalation/alertview"
-	"duban.internal/escalation/rule"
 	"duban.internal/node/journal"
 	"duban.internal/node/jurisdiction"
-	"duban.internal/node/profile"
 	"duban.internal/node/store"
-	"duban.internal/node/workday"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
@@ -23,8 +20,9 @@ type State interface {
 	Own() journal.ID
 	Version(ctx context.Context, stream string) (uint64, error)
 	Get(ctx context.Context, id journal.ID, t *store.Table, key ...any) (store.Row, bool, error)
-	View(ctx context.Context, fn func(q store.Queryer) error) error
+	Scan(ctx context.Context, id journal.ID, t *store.Table, from []any, most int) ([]store.Row, error)
 	Journals() []store.Info
+	Journal(id journal.ID) (store.Info, bool)
 }
 
 // Core decides what the runner writes. It is for one goroutine at a time.
@@ -34,16 +32,20 @@ type Core struct {
 	cases    Cases
 	tree     *jurisdiction.Tree
 	own      journal.ID
-	code     string
-	tier     string
+	home     home
 	actor    string
 	log      *slog.Logger
 
-	sets     map[[32]byte]*rule.Set // by the profile's address
+	peer      func(journal.ID) Peer
+	witnessed func(context.Context, journal.ID, uint64) (int64, uint64, bool, error)
+	grace     int64
+
+	sets     sets
 	openings openings
+	homes    map[journal.ID]home // those known; an entry that names the jurisdiction anew is followed, and asked about again
 }
 
-// NewCore makes a Core over a state. Of the configuration it uses Registry, Cases, Tree, Code and Log.
+// NewCore makes a Core over a state. Of the configuration it uses all but Store, Clock, Silence and Metrics.
 func NewCore(s State, c Config) *Core {
 	d, _ := c.Tree.Get(c.Code)
 	log := c.Log
@@ -52,122 +54,95 @@ func NewCore(s State, c Config) *Core {
 	}
 	return &Core{
 		state: s, registry: c.Registry, cases: c.Cases, tree: c.Tree,
-		own: s.Own(), code: string(c.Code), tier: string(d.Tier), actor: "node:" + string(c.Code), log: log,
-		sets: make(map[[32]byte]*rule.Set),
+		own: s.Own(), home: home{code: string(c.Code), tier: string(d.Tier)}, actor: "node:" + string(c.Code), log: log,
+		peer: c.Peer, witnessed: c.Witnessed, grace: c.Grace.Microseconds(),
+		sets: make(sets), homes: make(map[journal.ID]home),
 	}
 }
 
-// judgement is what an entry is judged by.
-type judgement struct {
-	set      *rule.Set
-	profile  *profile.Profile
-	calendar *workday.Calendar
-}
-
-func (c *Core) judged(ctx context.Context, id journal.ID, number uint64) (judgement, error) {
-	p, cal, err := c.registry.Judged(ctx, id, number)
-	if err != nil {
-		return judgement{}, fmt.Errorf("what judges entry %d of journal %s: %w", number, id, err)
-	}
-	set := c.sets[p.Hash()]
-	if set == nil {
-		if set, err = rule.Compile(p); err != nil {
-			return judgement{}, fmt.Errorf("compile profile %s of journal %s: %w", p.Name, id, err)
-		}
-		c.sets[p.Hash()] = set
-	}
-	return judgement{set: set, profile: p, calendar: cal}, nil
-}
+// home is which jurisdiction a journal stands for.
+type home struct{ code, tier string }
 
 // batch is one call's work: what it decided so far counts as done for what follows.
 type batch struct {
 	*Core
 	careful  bool // look before opening; else rely on the version that is expected
 	versions map[string]uint64
-	running  map[[2]string]*running // by case and point; nil for ended
-	vacant   map[[2]string]bool     // by role and agency
+	running  map[[2]string]*running // by case and point, of the journal that is followed; nil for ended
+	vacant   map[office]bool
+	levels   *judgement // what judges levels here; nil where not asked yet
+	rules    *ruled     // what judges the cases of the journal that is followed; nil where not asked yet
 	cmd      store.Command
+}
+
+// office names a body as far as one batch goes.
+type office struct {
+	role, agency string
+	journal      journal.ID // of the agency
 }
 
 func (c *Core) batch(careful bool) *batch {
 	return &batch{
 		Core: c, careful: careful,
-		versions: make(map[string]uint64), running: make(map[[2]string]*running), vacant: make(map[[2]string]bool),
+		versions: make(map[string]uint64), running: make(map[[2]string]*running), vacant: make(map[office]bool),
 	}
 }
 
-// site is this node for opening levels. What fails while it answers is left in *failed.
-func (b *batch) site(ctx context.Context, j judgement, caseJournal journal.ID, failed *error) alert.Site {
-	p, cal := j.profile.Hash(), j.calendar.Hash()
-	return alert.Site{
-		Code: b.code,
-		Rung: func(tier string, level uint32, start int64) (alert.Rung, bool) {
-			return rung(j, tier, level, start)
-		},
-		Receiver: alert.In(b.tree),
-		Vacant: func(r alert.Rung, agency string) bool {
-			vacant, err := b.isVacant(ctx, r, caseJournal, agency)
-			if err != nil {
-				*failed = err
-			}
-			return vacant
-		},
-		Profile: p[:], Calendar: cal[:],
+// homeOf is which jurisdiction a journal stands for; false where its first entry has not come.
+func (c *Core) homeOf(ctx context.Context, id journal.ID) (home, bool, error) {
+	if id == c.own {
+		return c.home, true, nil
 	}
-}
-
-func rung(j judgement, tier string, level uint32, start int64) (alert.Rung, bool) {
-	o, ok := j.set.LevelDue(j.calendar, tier, int(level), start)
+	if h, known := c.homes[id]; known {
+		return h, true, nil
+	}
+	d, ok, err := c.registry.Jurisdiction(ctx, id)
+	if err != nil {
+		return home{}, false, fmt.Errorf("jurisdiction of journal %s: %w", id, err)
+	}
 	if !ok {
-		return alert.Rung{}, false
+		return home{}, false, nil
 	}
-	r := alert.Rung{Role: o.Level.Role, At: o.Level.At, Limit: o.Level.Limit.String(), Last: o.Last}
-	if role := j.profile.Role(r.Role); role != nil {
-		r.OfAgency = role.Of == alert.OfAgency
-	}
-	r.DueAt, r.OpenEndedYear = due(o.Due)
-	return r, true
+	known, _ := c.tree.Get(d.Code)
+	h := home{string(d.Code), string(known.Tier)}
+	c.homes[id] = h
+	return h, true, nil
 }
 
-// due is a deadline as entries state it.
-func due(d workday.Deadline) (at int64, openEndedYear uint32) {
-	if d.Open {
-		return 0, uint32(d.MissingYear)
-	}
-	return d.At.UnixMicro(), 0
-}
-
-func orNever(due int64) int64 {
-	if due == 0 {
-		return never
-	}
-	return due
-}
-
-func (b *batch) isVacant(ctx context.Context, r alert.Rung, caseJournal journal.ID, agency string) (bool, error) {
-	key := [2]string{r.Role, ""}
-	if r.OfAgency {
-		key[1] = agency
-	}
-	if v, known := b.vacant[key]; known {
-		return v, nil
-	}
-	var vacant bool
-	if r.OfAgency {
-		a, ok, err := b.registry.Agency(ctx, caseJournal, agency)
+// journalsOf are the journals that stand, or stood, for a jurisdiction.
+func (c *Core) journalsOf(ctx context.Context, code string) (found []store.Info, err error) {
+	for _, info := range c.state.Journals() {
+		h, ok, err := c.homeOf(ctx, info.ID)
 		if err != nil {
-			return false, fmt.Errorf("agency %s: %w", agency, err)
+			return nil, err
 		}
-		vacant = !ok || a.GetLegalUnitVacant()
-	} else {
-		o, ok, err := b.registry.Office(ctx, r.Role, b.code)
-		if err != nil {
-			return false, fmt.Errorf("office %s of %s: %w", r.Role, b.code, err)
+		if ok && h.code == code {
+			found = append(found, info)
 		}
-		vacant = !ok || o.GetVacant()
 	}
-	b.vacant[key] = vacant
-	return vacant, nil
+	return found, nil
+}
+
+// load gives an alert with the levels that this node and those between it and the case opened; nil where there is none.
+func (b *batch) load(ctx context.Context, id string, caseJournal journal.ID) (*alert.Alert, error) {
+	h, ok, err := b.homeOf(ctx, caseJournal)
+	if err != nil || !ok {
+		return nil, err
+	}
+	var writers []alertview.Writer
+	for d, ok := b.tree.Get(jurisdiction.Code(h.code)); ok; d, ok = b.tree.Parent(d.Code) {
+		journals, err := b.journalsOf(ctx, string(d.Code))
+		if err != nil {
+			return nil, err
+		}
+		for _, info := range journals {
+			writers = append(writers, alertview.Writer{Journal: info.ID, Code: string(d.Code)})
+		}
+		if string(d.Code) == b.home.code {
+			break
+		}
+	}
+	return alertview.Read(ctx, b.state, id, writers...)
 }
 
 // open adds openings of one alert to the command. guess is the version that its stream should have.
@@ -200,6 +175,14 @@ func (b *batch) open(ctx context.Context, openings []*dubanv1.LevelOpened, guess
 	return nil
 }
 
+// carefully has what fn opens looked for first, whatever the batch does otherwise.
+func (b *batch) carefully(fn func() error) error {
+	was := b.careful
+	b.careful = true
+	defer func() { b.careful = was }()
+	return fn()
+}
+
 func (b *batch) version(ctx context.Context, stream string, guess uint64) (uint64, error) {
 	if v, known := b.versions[stream]; known {
 		return v, nil
@@ -215,6 +198,11 @@ func (b *batch) version(ctx context.Context, stream string, guess uint64) (uint6
 }
 
 func (b *batch) expect(stream string, version uint64) {
+	for _, e := range b.cmd.Expect {
+		if e.Stream == stream {
+			return // the first entry of the command was checked against it
+		}
+	}
 	b.cmd.Expect = append(b.cmd.Expect, store.Expect{Stream: stream, Version: version})
 	b.versions[stream] = version
 }

@@ -203,6 +203,15 @@ func (s *memStore) Cursor(_ context.Context, f string, id journal.ID) (uint64, e
 	return s.cursors[f+id.String()], nil
 }
 
+func (s *memStore) Scan(ctx context.Context, id journal.ID, t *store.Table, from []any, most int) ([]store.Row, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.journals[id] == nil {
+		return nil, nil
+	}
+	return store.ScanRows(ctx, s.db, s.journals[id].info.Ordinal, t, from, most)
+}
+
 func (s *memStore) Journals() (out []store.Info) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -3,6 +3,7 @@ package escalation
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"google.golang.org/protobuf/proto"
 
@@ -19,8 +20,11 @@ import (
 // open-ended. Limits that fired stay, and so does a level's due time once its opening states one.
 func (b *batch) adopted(ctx context.Context, id journal.ID, e *journal.Entry) ([]store.Command, error) {
 	_, cal, err := b.registry.Judged(ctx, id, e.Number+1)
-	if err != nil && !fault.Is(err, fault.Precondition) {
-		return nil, fmt.Errorf("calendar of journal %s: %w", id, err)
+	if err != nil {
+		if !fault.Is(err, fault.Precondition) && (id == b.own || !fault.Is(err, fault.Unsupported)) {
+			return nil, fmt.Errorf("calendar of journal %s: %w", id, err)
+		}
+		b.log.Warn("nothing is counted anew", slog.String("journal", id.String()), slog.Any("error", err))
 	}
 	var commands []store.Command
 	spill := func() {
@@ -28,67 +32,49 @@ func (b *batch) adopted(ctx context.Context, id journal.ID, e *journal.Entry) ([
 			commands = append(commands, b.take())
 		}
 	}
-	if cal != nil {
-		if id == b.own {
-			if err := b.recountLimits(ctx, cal, spill); err != nil {
+	if err == nil {
+		if err := b.recountLimits(ctx, id, e, cal, spill); err != nil {
+			return nil, err
+		}
+		for _, t := range []*store.Table{Deadline, Derived} {
+			if err := b.recountLevels(ctx, id, t, cal, spill); err != nil {
 				return nil, err
 			}
-		}
-		if err := b.recountLevels(ctx, id, cal, spill); err != nil {
-			return nil, err
 		}
 	}
 	b.cmd.Cursors = []store.Advance{{Follower: Follower, Journal: id, From: e.Number, To: e.Number + 1}}
 	return append(commands, b.take()), nil
 }
 
-func (b *batch) recountLimits(ctx context.Context, cal *workday.Calendar, spill func()) error {
-	caseID, point := "", ""
+func (b *batch) recountLimits(ctx context.Context, id journal.ID, e *journal.Entry, cal *workday.Calendar, spill func()) error {
+	var from []any
+	own := id == b.own
 	for {
-		page, err := b.runningAfter(ctx, caseID, point)
+		rows, err := b.state.Scan(ctx, id, limitsOf(own), from, maxChanges)
 		if err != nil {
-			return err
+			return fmt.Errorf("running limits: %w", err)
 		}
-		for _, r := range page {
-			if err := b.recountLimit(ctx, cal, r); err != nil {
+		for i, row := range rows {
+			r := limitOf(own, row)
+			if i == 0 && len(from) > 0 && r.caseID == from[0] && r.point == from[1] {
+				continue // done with the page before
+			}
+			if own {
+				err = b.recountLimit(ctx, cal, r)
+			} else if r.due > e.RecordedAt { // else it fired by its own node's clock
+				err = b.recountWatched(ctx, id, e, cal, r)
+			}
+			if err != nil {
 				return err
 			}
 			spill()
 		}
-		if len(page) < maxChanges {
+		if len(rows) < maxChanges {
 			return nil
 		}
-		last := page[len(page)-1]
-		caseID, point = last.caseID, last.point
+		last := rows[len(rows)-1]
+		from = []any{last[0], last[1]}
 	}
-}
-
-func (b *batch) runningAfter(ctx context.Context, caseID, point string) (page []running, err error) {
-	info, err := b.ownInfo()
-	if err != nil {
-		return nil, err
-	}
-	err = b.state.View(ctx, func(q store.Queryer) error {
-		rows, err := q.QueryContext(ctx, `SELECT case_id, point, started_by, start_us, due_us, warn_us, limit_text, warn_text
-			FROM running_limit WHERE journal = $1 AND (case_id, point) > ($2, $3) ORDER BY case_id, point LIMIT $4`,
-			info.Ordinal, caseID, point, maxChanges)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var r running
-			if err := rows.Scan(&r.caseID, &r.point, &r.trigger, &r.start, &r.due, &r.warn, &r.limitText, &r.warnText); err != nil {
-				return err
-			}
-			page = append(page, r)
-		}
-		return rows.Err()
-	})
-	if err != nil {
-		return nil, fmt.Errorf("running limits: %w", err)
-	}
-	return page, nil
 }
 
 func (b *batch) recountLimit(ctx context.Context, cal *workday.Calendar, r running) error {
@@ -126,20 +112,50 @@ func (b *batch) recountLimit(ctx context.Context, cal *workday.Calendar, r runni
 		now.warn = 0
 	}
 	o.DueUs, o.OpenEndedYear = at, year
-	b.keep(now)
+	b.keep(b.own, now)
 	return b.plantLimit(now, o)
 }
 
-func (b *batch) recountLevels(ctx context.Context, id journal.ID, cal *workday.Calendar, spill func()) error {
-	var ordinal int64
-	for _, info := range b.state.Journals() {
-		if info.ID == id {
-			ordinal = info.Ordinal
-		}
+// recountWatched counts a limit of a journal from below anew, and what was derived from it.
+func (b *batch) recountWatched(ctx context.Context, id journal.ID, e *journal.Entry, cal *workday.Calendar, r running) error {
+	at, year := due(cal.Due(clock.Time(r.start), parseLimit(r.limitText)))
+	if orNever(at) == r.due {
+		return nil
 	}
-	after := Due{Owner: id, At: never, Level: -1}
+	was := Due{Owner: id, At: r.derived, Alert: alert.ID(id, r.caseID, r.point, r.trigger), Round: 1, Level: r.derivedLevel, Kind: kindDerived}
+	row, waits, err := b.state.Get(ctx, id, Derived, was.key()...)
+	if err != nil || !waits {
+		return err
+	}
+	j, err := b.judged(ctx, id, e.Number+1)
+	if err != nil {
+		return err
+	}
+	h, _, err := b.homeOf(ctx, id)
+	if err != nil {
+		return err
+	}
+	o := new(dubanv1.LevelOpened)
+	if err := proto.Unmarshal(row[6].([]byte), o); err != nil {
+		return err
+	}
+	o.Level, o.Role, o.Receiver, o.Vacant, o.Last = 0, "", h.code, false, false
+	o.StartUs, o.Limit, o.DueUs, o.OpenEndedYear = r.start, r.limitText, at, year
+	b.change(was.drop())
+	d, err := b.watch(ctx, j, id, o, at)
+	if err != nil {
+		return err
+	}
+	r.due, r.derived, r.derivedLevel = orNever(at), d.At, d.Level
+	b.keep(id, r)
+	return nil
+}
+
+// recountLevels counts levels anew whose limit was open-ended. What derives from a limit of a case goes with that.
+func (b *batch) recountLevels(ctx context.Context, id journal.ID, t *store.Table, cal *workday.Calendar, spill func()) error {
+	after := Due{At: never, Level: -1}
 	for {
-		page, err := readDue(ctx, b.state, ordinal, id, after, never, maxChanges)
+		page, err := readDue(ctx, b.state, t, id, after, never, maxChanges)
 		if err != nil {
 			return err
 		}
@@ -156,8 +172,12 @@ func (b *batch) recountLevels(ctx context.Context, id journal.ID, cal *workday.C
 				continue
 			}
 			b.change(d.drop())
-			d.At = at
-			b.change(d.put())
+			if t == Deadline {
+				d.At = at
+				b.change(d.put())
+			} else if err := b.deriveOn(ctx, id, o, at); err != nil {
+				return err
+			}
 			spill()
 		}
 		if len(page) < maxChanges {
@@ -167,28 +187,37 @@ func (b *batch) recountLevels(ctx context.Context, id journal.ID, cal *workday.C
 	}
 }
 
-// readDue reads deadlines of a journal that end at until or sooner, in order, behind after.
-func readDue(ctx context.Context, s State, ordinal int64, owner journal.ID, after Due, until int64, most int) (page []Due, err error) {
-	err = s.View(ctx, func(q store.Queryer) error {
-		rows, err := q.QueryContext(ctx, `SELECT due_us, alert_id, round, level, kind, version, opening FROM deadline
-			WHERE journal = $1 AND due_us <= $2 AND (due_us, alert_id, round, level, kind) > ($3, $4, $5, $6, $7)
-			ORDER BY due_us, alert_id, round, level, kind LIMIT $8`,
-			ordinal, until, after.At, after.Alert, after.Round, after.Level, after.Kind, most)
-		if err != nil {
+// deriveOn goes on deriving from a level that was open-ended and is due at a time now.
+func (b *batch) deriveOn(ctx context.Context, id journal.ID, o *dubanv1.LevelOpened, at int64) error {
+	j, err := b.judgesLevels(ctx, id, nil)
+	if err != nil {
+		return err
+	}
+	o.DueUs, o.OpenEndedYear = at, 0
+	var failed error
+	if below, ok := b.site(ctx, j, id, o.GetPoint(), &failed).Derive(o, at); ok {
+		if err := b.derive(id, below); err != nil {
 			return err
 		}
-		defer rows.Close()
-		for rows.Next() {
-			d := Due{Owner: owner}
-			if err := rows.Scan(&d.At, &d.Alert, &d.Round, &d.Level, &d.Kind, &d.Version, &d.Opening); err != nil {
-				return err
-			}
-			page = append(page, d)
-		}
-		return rows.Err()
-	})
+	}
+	return failed
+}
+
+// readDue reads deadlines of a journal that end at until or sooner, in order, behind after; nil for from the first.
+func readDue(ctx context.Context, s State, t *store.Table, owner journal.ID, after Due, until int64, most int) (page []Due, err error) {
+	rows, err := s.Scan(ctx, owner, t, after.key(), most+1)
 	if err != nil {
 		return nil, fmt.Errorf("deadlines: %w", err)
+	}
+	for i, row := range rows {
+		d := dueOf(owner, row)
+		if d.At > until || len(page) == most {
+			break
+		}
+		if i == 0 && d.At == after.At && d.Alert == after.Alert && d.Round == after.Round && d.Level == after.Level && d.Kind == after.Kind {
+			continue
+		}
+		page = append(page, d)
 	}
 	return page, nil
 }

@@ -20,7 +20,8 @@ import (
 // Sizes of what is done at once. They bound memory and how long one journal keeps the others waiting.
 const (
 	followBytes = 1 << 20
-	firePage    = 1024 // deadlines in one Append
+	firstPage   = 16   // deadlines in the first Append of a firing, for mostly few are due
+	firePage    = 1024 // in the last
 	fireAhead   = 4    // Appends under way while the next is decided
 	carefully   = 16   // times that a firing is decided anew before it is left to the next step
 )
@@ -41,8 +42,10 @@ type Runner struct {
 // place is where the runner stands with a journal.
 type place struct {
 	cursor  uint64
-	careful bool  // the last run conflicted
-	next    int64 // no deadline ends sooner
+	careful bool            // the last run conflicted
+	next    int64           // no row of Deadline ends sooner
+	derived int64           // no row of Derived ends sooner
+	about   map[string]bool // what stands as an alert about its node
 }
 
 // New makes a Runner; Run starts it. Kind of errors: fault.Invalid.
@@ -123,18 +126,111 @@ func (r *Runner) Step(ctx context.Context) (busy bool, wake int64, err error) {
 			busy = busy || p.cursor < info.Folded
 		}
 		now := clock.Micros(r.cfg.Clock.Now())
-		if p.next <= now {
+		if min(p.next, p.derived) <= now {
 			fired, err := r.due(ctx, info, p, now)
 			if err != nil {
 				return false, never, err
 			}
 			busy = busy || fired
 		}
-		if p.next > now {
-			wake = min(wake, p.next) // what is due and may not fire yet waits for a commit
+		at := p.next
+		if !info.Own {
+			if at, err = r.look(ctx, info, p, now); err != nil {
+				return false, never, err
+			}
+		}
+		if at > now {
+			wake = min(wake, at) // what is due and may not fire yet waits for a commit
 		}
 	}
 	return busy, wake, nil
+}
+
+// look opens and ends alerts about a child's node, and says when the journal wants to be looked at again: at a deadline,
+// at the end of its grace, when silence begins.
+func (r *Runner) look(ctx context.Context, info store.Info, p *place, now int64) (at int64, err error) {
+	peer := r.cfg.Peer(info.ID)
+	grace := r.cfg.Grace.Microseconds()
+	later := func(due int64) int64 {
+		if due >= never-grace {
+			return never
+		}
+		return max(due, peer.Since) + grace
+	}
+	at = min(p.next, later(p.derived))
+	if p.next <= now {
+		at = min(later(p.next), later(p.derived))
+	}
+	begins, err := r.silence(ctx, info.ID, p, peer, now)
+	if err != nil {
+		return never, err
+	}
+	at = min(at, begins)
+	if info.Stopped != "" {
+		return at, r.happens(ctx, info.ID, p, stopped, now, now)
+	}
+	return at, r.over(ctx, info.ID, p, stopped)
+}
+
+// silence opens and ends the alert about a silent child, and says when it would begin to be one.
+func (r *Runner) silence(ctx context.Context, id journal.ID, p *place, peer Peer, now int64) (begins int64, err error) {
+	if r.cfg.Silence <= 0 {
+		return never, nil
+	}
+	most := r.cfg.Silence.Microseconds()
+	heard := peer.Heard
+	if max(heard, peer.Since)+most <= now {
+		// Another journal may stand for the child by now.
+		var child bool
+		if heard, child, err = r.core.Heard(ctx, id); err != nil || !child {
+			return never, err
+		}
+	}
+	since := max(heard, peer.Since)
+	if since+most <= now {
+		return never, r.happens(ctx, id, p, silent, since, now)
+	}
+	if heard != 0 && heard+most > now {
+		err = r.over(ctx, id, p, silent)
+	}
+	return since + most, err
+}
+
+func (r *Runner) happens(ctx context.Context, id journal.ID, p *place, what string, since, now int64) error {
+	if p.about[what] {
+		return nil
+	}
+	commands, err := r.core.Happens(ctx, id, what, since, now)
+	if err == nil {
+		err = r.about(ctx, commands)
+	}
+	p.about[what] = err == nil
+	return err
+}
+
+func (r *Runner) over(ctx context.Context, id journal.ID, p *place, what string) error {
+	if !p.about[what] {
+		return nil
+	}
+	commands, err := r.core.Over(ctx, id, what)
+	if err == nil {
+		err = r.about(ctx, commands)
+	}
+	p.about[what] = err != nil
+	return err
+}
+
+func (r *Runner) about(ctx context.Context, commands []store.Command) error {
+	if len(commands) == 0 {
+		return nil
+	}
+	_, errs := r.append(ctx, commands)
+	for i, err := range errs {
+		if err == nil {
+			r.committed(commands[i])
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (r *Runner) place(ctx context.Context, info store.Info) (*place, error) {
@@ -145,16 +241,33 @@ func (r *Runner) place(ctx context.Context, info store.Info) (*place, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cursor of journal %s: %w", info.ID, err)
 	}
-	p := &place{cursor: cursor}
-	if p.next, err = r.nextDue(ctx, info); err != nil {
+	p := &place{cursor: cursor, derived: never, about: make(map[string]bool)}
+	if err := r.again(ctx, info, p); err != nil {
 		return nil, err
+	}
+	if !info.Own {
+		for _, what := range []string{silent, stopped} {
+			_, there, err := r.store.Get(ctx, info.ID, NodeAlert, what)
+			if err != nil {
+				return nil, fmt.Errorf("alerts about journal %s: %w", info.ID, err)
+			}
+			p.about[what] = there
+		}
 	}
 	r.places[info.ID] = p
 	return p, nil
 }
 
-func (r *Runner) nextDue(ctx context.Context, info store.Info) (int64, error) {
-	page, err := readDue(ctx, r.store, info.Ordinal, info.ID, Due{At: math.MinInt64}, never-1, 1)
+// again looks when the next deadlines of a journal end.
+func (r *Runner) again(ctx context.Context, info store.Info, p *place) (err error) {
+	if p.next, err = r.nextDue(ctx, info, Deadline); err == nil && !info.Own {
+		p.derived, err = r.nextDue(ctx, info, Derived)
+	}
+	return err
+}
+
+func (r *Runner) nextDue(ctx context.Context, info store.Info, t *store.Table) (int64, error) {
+	page, err := readDue(ctx, r.store, t, info.ID, Due{At: math.MinInt64}, never-1, 1)
 	if err != nil || len(page) == 0 {
 		return never, err
 	}
@@ -197,11 +310,13 @@ func (r *Runner) follow(ctx context.Context, id journal.ID, p *place, until uint
 // committed notes what a command put among the deadlines.
 func (r *Runner) committed(c store.Command) {
 	for _, change := range c.Changes {
-		if change.Table != Deadline || change.Delete {
-			continue
-		}
-		if p := r.places[change.Owner]; p != nil {
+		p := r.places[change.Owner]
+		switch {
+		case change.Delete || p == nil:
+		case change.Table == Deadline:
 			p.next = min(p.next, change.Row[0].(int64))
+		case change.Table == Derived:
+			p.derived = min(p.derived, change.Row[0].(int64))
 		}
 	}
 	r.metrics.count(c)
@@ -218,38 +333,56 @@ func (r *Runner) append(ctx context.Context, commands []store.Command) ([]store.
 
 // due fires what may fire of a journal whose next deadline has come by this node's clock.
 func (r *Runner) due(ctx context.Context, info store.Info, p *place, now int64) (fired bool, err error) {
-	until := now
-	if info.Own {
-		size, at, err := r.store.Stamp(ctx)
-		if err != nil {
-			return false, fmt.Errorf("stamp: %w", err)
-		}
-		until = min(at, now)
-		if ok, err := r.catchUp(ctx, info.ID, p, size); err != nil || !ok {
-			return false, err
-		}
-	} else {
-		// The witness first: what its checkpoint covers is in the store then.
-		until = min(until, r.cfg.Witnessed(info.ID))
-		if p.next > until {
-			return false, nil
-		}
-		after, ok := r.store.Journal(info.ID)
-		if !ok {
-			return false, nil
-		}
-		if ok, err := r.catchUp(ctx, info.ID, p, after.Size); err != nil || !ok {
-			return false, err
-		}
+	if !info.Own {
+		return r.dueBelow(ctx, info, p, now)
 	}
-	if p.next > until {
-		return false, nil
+	size, at, err := r.store.Stamp(ctx)
+	if err != nil {
+		return false, fmt.Errorf("stamp: %w", err)
 	}
-	if err := r.fire(ctx, info, until, now); err != nil {
+	until := min(at, now)
+	if ok, err := r.catchUp(ctx, info.ID, p, size); err != nil || !ok || p.next > until {
 		return false, err
 	}
-	p.next, err = r.nextDue(ctx, info)
-	return true, err
+	if fired, err = r.fire(ctx, Deadline, info, until, now, 0); err != nil {
+		return false, err
+	}
+	p.next, err = r.nextDue(ctx, info, Deadline)
+	return fired, err
+}
+
+// dueBelow does so for a journal from below: what its checkpoint covers, and what is over by more than the grace.
+func (r *Runner) dueBelow(ctx context.Context, info store.Info, p *place, now int64) (fired bool, err error) {
+	// The witness first: what its checkpoint covers is in the store then.
+	peer, grace := r.cfg.Peer(info.ID), r.cfg.Grace.Microseconds()
+	patience := int64(math.MinInt64)
+	if peer.Since <= now-grace {
+		patience = now - grace
+	}
+	until := max(min(peer.Checkpoint, now), patience)
+	if p.next > until && p.derived > patience {
+		return false, nil
+	}
+	after, ok := r.store.Journal(info.ID)
+	if !ok {
+		return false, nil
+	}
+	if ok, err := r.catchUp(ctx, info.ID, p, after.Size); err != nil || !ok {
+		return false, err
+	}
+	if p.next <= until {
+		if fired, err = r.fire(ctx, Deadline, info, until, now, peer.Checkpoint); err != nil {
+			return false, err
+		}
+	}
+	if p.derived <= patience {
+		more, err := r.fire(ctx, Derived, info, patience, now, peer.Checkpoint)
+		if err != nil {
+			return false, err
+		}
+		fired = fired || more
+	}
+	return fired, r.again(ctx, info, p)
 }
 
 // catchUp follows a journal up to a size; false where its fold stopped below, so that nothing may be concluded from it.
@@ -266,59 +399,64 @@ func (r *Runner) catchUp(ctx context.Context, id journal.ID, p *place, size uint
 	return true, nil
 }
 
-// fire opens what is due until a time, page by page; while one is committed the next is decided.
-func (r *Runner) fire(ctx context.Context, info store.Info, until, now int64) error {
+// fire opens what is due until a time, page by page; while one is committed the next is decided. It says whether anything
+// was decided.
+func (r *Runner) fire(ctx context.Context, t *store.Table, info store.Info, until, now, firm int64) (fired bool, err error) {
 	var (
 		mu    sync.Mutex
 		again []Due
 	)
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(fireAhead)
-	after := Due{At: math.MinInt64}
+	after, size := Due{At: math.MinInt64}, firstPage
 	for gctx.Err() == nil {
-		page, err := readDue(gctx, r.store, info.Ordinal, info.ID, after, until, firePage)
+		page, err := readDue(gctx, r.store, t, info.ID, after, until, size)
 		if err != nil {
-			return errors.Join(err, group.Wait())
+			return false, errors.Join(err, group.Wait())
 		}
 		if len(page) == 0 {
 			break
 		}
-		commands, err := r.core.Fire(gctx, page, now, false)
+		commands, decided, err := r.core.Fire(gctx, page, now, firm, false)
 		if err != nil {
-			return errors.Join(err, group.Wait())
+			return false, errors.Join(err, group.Wait())
 		}
+		fired = fired || len(commands) > 0
 		group.Go(func() error {
-			conflicts, err := r.commit(gctx, page, commands, now)
+			conflicts, err := r.commit(gctx, decided, commands, now)
 			mu.Lock()
 			again = append(again, conflicts...)
 			mu.Unlock()
 			return err
 		})
-		after = page[len(page)-1]
-		if len(page) < firePage {
+		if len(page) < size {
 			break
 		}
+		after, size = page[len(page)-1], min(8*size, firePage)
 	}
 	if err := group.Wait(); err != nil {
-		return err
+		return fired, err
 	}
 	for range carefully {
 		if len(again) == 0 {
-			return nil
+			return fired, nil
 		}
-		commands, err := r.core.Fire(ctx, again, now, true)
+		commands, decided, err := r.core.Fire(ctx, again, now, firm, true)
 		if err != nil {
-			return err
+			return fired, err
 		}
-		if again, err = r.commit(ctx, again, commands, now); err != nil {
-			return err
+		if again, err = r.commit(ctx, decided, commands, now); err != nil {
+			return fired, err
 		}
 	}
-	return nil
+	return fired, nil
 }
 
 // commit appends one command for each deadline and gives back those that conflicted.
 func (r *Runner) commit(ctx context.Context, page []Due, commands []store.Command, now int64) (conflicts []Due, err error) {
+	if len(commands) == 0 {
+		return nil, nil
+	}
 	_, errs := r.append(ctx, commands)
 	for i, e := range errs {
 		switch {

@@ -110,33 +110,6 @@ func TestHandledLate(t *testing.T) {
 	}
 }
 
-// The district is cut from its street: level 2 waits for a checkpoint of the street, and counts from the due time below.
-func TestNothingIsConcludedWithoutAWitness(t *testing.T) {
-	w := newWorld(t, "2026-03-04 09:30")
-	s, d := w.by[street], w.by[district]
-	s.opens("C-1")
-	s.opens("C-2")
-	s.records("C-1", "investigation", "2026-03-02 10:00", "", "o1", "o2")
-	s.records("C-2", "investigation", "2026-03-02 10:00", "", "o1", "o2")
-	w.settle()
-	s.off = true
-	w.until("2026-03-09 16:00")
-	s.off, s.parent = false, nil // the street works on, alone
-	if err := s.handles("C-2", s.agency()); err != nil {
-		t.Fatal(err)
-	}
-	w.until("2026-03-20 10:00")
-	level1 := "late_collection 1.1 legal_unit@120116013 "
-	want(t, d, "C-1", level1+"OPEN 03-04 09:30 03-10 00:00")
-	s.parent = d
-	w.settle()
-	// The line is back: C-2 had been handled in time; C-1 had not, and level 2 had its time already: the city's turn.
-	want(t, d, "C-2", level1+"HANDLED 03-04 09:30 03-10 00:00")
-	want(t, w.by[city], "C-1", level1+"PASSED 03-04 09:30 03-10 00:00",
-		"late_collection 1.2 legal_office@120116 PASSED 03-20 10:00 03-14 00:00",
-		"late_collection 1.3 legal_office@120000 OPEN 03-20 10:00 03-21 00:00")
-}
-
 // T27: a city agency's alert ends at level 2, a district agency's at the city.
 func TestCityAndDistrictAgencies(t *testing.T) {
 	w := newWorld(t, "2026-03-04 09:30")
@@ -261,14 +234,14 @@ func TestDispute(t *testing.T) {
 	// The district's own agency has the new round's level 1 at once; its limit counts from the dispute.
 	want(t, d, "D-1", "late_collection 1.1 legal_unit@120116 DISPUTED 03-04 09:30 03-10 00:00",
 		"late_collection 2.1 legal_unit@120116 OPEN 03-06 11:00 03-12 00:00")
-	// The street's agency learns of it by the feed downward; the district waits for its limit all the same.
+	// The street's agency learns of it by the feed downward; the district waits for its limit, and the grace, all the same.
 	want(t, d, "C-1", "late_collection 1.1 legal_unit@120116013 DISPUTED 03-04 09:30 03-10 00:00")
-	w.until("2026-03-12 00:00")
+	w.until("2026-03-12 02:00")
 	want(t, d, "C-1", "late_collection 1.1 legal_unit@120116013 DISPUTED 03-04 09:30 03-10 00:00",
-		"late_collection 2.2 legal_office@120116 OPEN 03-12 00:00 03-18 00:00")
+		"late_collection 2.2 legal_office@120116 OPEN 03-12 02:00 03-18 00:00")
 	want(t, c, "D-1", "late_collection 1.1 legal_unit@120116 DISPUTED 03-04 09:30 03-10 00:00",
 		"late_collection 2.1 legal_unit@120116 PASSED 03-06 11:00 03-12 00:00",
-		"late_collection 2.2 legal_office@120116 OPEN 03-12 00:00 03-18 00:00")
+		"late_collection 2.2 legal_office@120116 OPEN 03-12 02:00 03-18 00:00")
 }
 
 // A limit that needs an unpublished year never fires, and is counted once the year is published.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -50,18 +51,31 @@ type opener func(t testing.TB, c clock.Clock, folds []store.Fold, tables []*stor
 
 type node struct {
 	*world
-	code      string
-	store     store.Store
-	registry  *registry.Registry
-	cfg       escalation.Config
-	runner    *escalation.Runner
-	alerts    *alertservice.Service
-	parent    *node
-	off       bool // takes and sends nothing
-	mu        sync.Mutex
-	witnessed map[journal.ID]int64
-	caller    identity.Identity
+	code     string
+	store    store.Store
+	registry *registry.Registry
+	cfg      escalation.Config
+	runner   *escalation.Runner
+	alerts   *alertservice.Service
+	parent   *node
+	off      bool // takes and sends nothing
+	mu       sync.Mutex
+	peers    map[journal.ID]escalation.Peer
+	accepted map[journal.ID][]acceptance // by this node and those above
+	caller   identity.Identity
 }
+
+// acceptance is a checkpoint that was accepted.
+type acceptance struct {
+	at   int64
+	size uint64
+}
+
+// grace of the world's runners, and how long a child may be silent.
+const (
+	grace   = 2 * time.Hour
+	silence = 12 * time.Hour
+)
 
 func newWorld(t *testing.T, now string, open ...opener) *world {
 	t.Helper()
@@ -102,7 +116,7 @@ func shipped(t testing.TB, name string) []byte {
 
 func (w *world) add(tree *jurisdiction.Tree, p *profile.Profile, cal *workday.Calendar, code string) {
 	w.t.Helper()
-	n := &node{world: w, code: code, witnessed: map[journal.ID]int64{}}
+	n := &node{world: w, code: code, peers: map[journal.ID]escalation.Peer{}, accepted: map[journal.ID][]acceptance{}}
 	n.store = w.open(w.t, w.clock, []store.Fold{registry.Fold(), alertview.Fold()}, escalation.Tables())
 	n.registry = registry.New(n.store)
 	d, _ := tree.Get(jurisdiction.Code(code))
@@ -115,7 +129,7 @@ func (w *world) add(tree *jurisdiction.Tree, p *profile.Profile, cal *workday.Ca
 	}
 	cfg := escalation.Config{
 		Store: n.store, Registry: n.registry, Cases: facts{w}, Tree: tree, Code: d.Code, Clock: w.clock,
-		Witnessed: n.witness,
+		Peer: n.peer, Witnessed: n.witnessed, Grace: grace,
 	}
 	n.cfg = cfg
 	var err error
@@ -190,55 +204,84 @@ func (w *world) sizes() string {
 		for _, i := range n.store.Journals() {
 			fmt.Fprint(&b, i.Size, " ")
 		}
-		fmt.Fprint(&b, n.witnessed, "; ")
+		fmt.Fprint(&b, n.peers, "; ")
 	}
 	return b.String()
 }
 
 // send gives the parent what it lacks, and states the time of it, like a checkpoint.
 func (n *node) send() {
+	if n.parent != nil {
+		n.sendTo(n.parent)
+	}
+}
+
+func (n *node) sendTo(to *node) {
 	n.t.Helper()
-	if n.parent == nil || n.parent.off {
+	if to.off {
 		return
 	}
 	ctx := context.Background()
 	for _, info := range n.store.Journals() {
-		at := n.witness(info.ID)
+		at := n.peer(info.ID).Checkpoint
 		if info.Own {
 			var err error
 			if _, at, err = n.store.Stamp(ctx); err != nil {
 				n.t.Fatal(err)
 			}
 		}
-		there, _ := n.parent.store.Journal(info.ID)
+		there, _ := to.store.Journal(info.ID)
 		for there.Size < info.Size {
 			entries, err := n.store.Read(ctx, info.ID, there.Size, 1<<20)
 			if err != nil {
 				n.t.Fatal(err)
 			}
-			if errs := n.parent.store.AppendReplica(ctx, store.Replica{Journal: info.ID, From: there.Size, Entries: entries}); errs[0] != nil {
+			if errs := to.store.AppendReplica(ctx, store.Replica{Journal: info.ID, From: there.Size, Entries: entries}); errs[0] != nil {
 				n.t.Fatal(errs[0])
 			}
-			there, _ = n.parent.store.Journal(info.ID)
+			there, _ = to.store.Journal(info.ID)
 		}
-		if n.parent.witness(info.ID) == at {
+		if to.peer(info.ID).Checkpoint >= at {
 			continue
 		}
-		n.parent.mu.Lock()
-		n.parent.witnessed[info.ID] = at
-		n.parent.mu.Unlock()
+		now := clock.Micros(n.clock.Now())
+		to.mu.Lock()
+		to.peers[info.ID] = escalation.Peer{Checkpoint: at, Size: info.Size, Heard: now}
+		to.accepted[info.ID] = append(to.accepted[info.ID], acceptance{now, info.Size})
+		to.mu.Unlock()
+		n.mu.Lock()
+		n.accepted[info.ID] = append(n.accepted[info.ID], acceptance{now, info.Size}) // the countersignature comes back
+		n.mu.Unlock()
 		// A checkpoint is a commit, if only of a row.
-		row := store.Change{Table: escalation.RunningLimit, Owner: n.parent.store.Own(), Row: store.Row{"", ""}, Delete: true}
-		if _, errs := n.parent.store.Append(ctx, store.Command{Changes: []store.Change{row}}); errs[0] != nil {
+		row := store.Change{Table: escalation.RunningLimit, Owner: to.store.Own(), Row: store.Row{"", ""}, Delete: true}
+		if _, errs := to.store.Append(ctx, store.Command{Changes: []store.Change{row}}); errs[0] != nil {
 			n.t.Fatal(errs[0])
 		}
 	}
+	// Countersignatures that others gave go with it.
+	n.mu.Lock()
+	own := slices.Clone(n.accepted[n.store.Own()])
+	n.mu.Unlock()
+	to.mu.Lock()
+	to.accepted[n.store.Own()] = own
+	to.mu.Unlock()
 }
 
-func (n *node) witness(id journal.ID) int64 {
+func (n *node) peer(id journal.ID) escalation.Peer {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.witnessed[id]
+	return n.peers[id]
+}
+
+func (n *node) witnessed(_ context.Context, id journal.ID, number uint64) (at int64, size uint64, ok bool, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, a := range n.accepted[id] {
+		if a.size > number && (!ok || a.at < at) {
+			at, size, ok = a.at, a.size, true
+		}
+	}
+	return at, size, ok, nil
 }
 
 func (n *node) register(stream string, kind dubanv1.EntryKind, m proto.Message) {

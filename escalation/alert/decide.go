@@ -60,11 +60,17 @@ func (a *Alert) DecideHandling(h Handling, by identity.Identity, d Desk, now int
 			Description: fmt.Sprintf("level %d of round %d was handled by %s: a level is handled once", l.Step(), l.Round(), l.HandledBy),
 		})
 	}
+	if l.Withdrawn() {
+		return nil, fault.Refuse(fault.Precondition, "this level was withdrawn", fault.Field{
+			Field:       "level",
+			Description: fmt.Sprintf("level %d of round %d was withdrawn: there is nothing to handle, unless it is opened again", l.Step(), l.Round()),
+		})
+	}
 	above := a.Top().Round() > l.Round() || a.Top().Step() > l.Step()
 	return &dubanv1.LevelHandled{
 		AlertId: a.ID, Round: l.Round(), Level: l.Step(),
 		Action: h.Action, Explanation: h.Explanation, HandledBy: h.HandledBy,
-		Late: above || HandledLate(false, l.Opening.GetLast(), l.Opening.GetDueUs(), now),
+		Late: above || HandledLate(false, l.Opening.GetLast(), l.DueAt(), now),
 	}, nil
 }
 
@@ -78,7 +84,7 @@ func (a *Alert) wanted(round, level uint32, by identity.Identity, d Desk) (*Leve
 		round = top.Round()
 	}
 	if level != 0 {
-		if l := a.level(round, level); l != nil {
+		if l := a.Level(round, level); l != nil {
 			return l, nil
 		}
 		return nil, fault.Refuse(fault.NotFound, "this level is not open", fault.Field{
@@ -126,6 +132,8 @@ func (a *Alert) DecideDispute(reason, disputedBy string, by identity.Identity, d
 	switch {
 	case top.Dispute != nil:
 		return nil, refuse("was disputed before; a new round runs")
+	case top.Withdrawn():
+		return nil, refuse("was withdrawn; where that was only claimed, its office may open it again")
 	case top.HandledAt == 0:
 		return nil, refuse("was not handled: only a handling can be disputed")
 	case top.Late:
@@ -139,6 +147,48 @@ func (a *Alert) DecideDispute(reason, disputedBy string, by identity.Identity, d
 		return nil, err
 	}
 	return &dubanv1.LevelDisputed{AlertId: a.ID, Round: top.Round(), Level: top.Step(), Reason: reason, DisputedBy: disputedBy}, nil
+}
+
+// DecideReopen decides whether the office that received a level opens it again after it was withdrawn on the word of a
+// journal alone. The limit is counted anew, from the start that limit is asked with.
+//
+// Kinds: fault.Invalid with every field at fault; Precondition where no level of the last round was withdrawn so, or it
+// was opened again or handled before; Denied for anyone but the office that received it.
+func (a *Alert) DecideReopen(reason, reopenedBy string, by identity.Identity, d Desk, limit func(o *dubanv1.LevelOpened) (Rung, bool), now int64) (*dubanv1.LevelReopened, error) {
+	var bad fault.List
+	text(&bad, "reason", reason, MaxText)
+	text(&bad, "reopened_by", reopenedBy, MaxName)
+	if err := bad.Err(fault.Invalid, "the reopening is not complete"); err != nil {
+		return nil, err
+	}
+	refuse := func(why string) error {
+		return fault.Refuse(fault.Precondition, "there is nothing to open again", fault.Field{Field: "alert_id", Description: why})
+	}
+	var claimed *Level
+	for i := range a.Levels {
+		l := &a.Levels[i]
+		if l.Withdrawn() && l.Withdrawal.GetBasis() == dubanv1.Basis_BASIS_CLAIMED && l.Round() == a.Top().Round() &&
+			(claimed == nil || d.may(by, l.Opening.GetRole(), l.Opening.GetReceiver(), l.Opening.GetAgency(), "reopen") == nil) {
+			claimed = l
+		}
+	}
+	if claimed == nil {
+		return nil, refuse("no level of its last round is withdrawn as claimed: what was witnessed stands, and a level is opened again once")
+	}
+	if err := d.may(by, claimed.Opening.GetRole(), claimed.Opening.GetReceiver(), claimed.Opening.GetAgency(), "reopen"); err != nil {
+		return nil, err
+	}
+	if claimed.HandledAt != 0 {
+		return nil, refuse(fmt.Sprintf("level %d of round %d was handled before it was withdrawn", claimed.Step(), claimed.Round()))
+	}
+	r, ok := limit(claimed.Opening)
+	if !ok {
+		return nil, refuse(fmt.Sprintf("the present profile has no level %d for a %s", claimed.Step(), claimed.Opening.GetTier()))
+	}
+	return &dubanv1.LevelReopened{
+		AlertId: a.ID, Round: claimed.Round(), Level: claimed.Step(), Reason: reason, ReopenedBy: reopenedBy,
+		StartUs: now, DueUs: r.DueAt, OpenEndedYear: r.OpenEndedYear,
+	}, nil
 }
 
 // may says whether a caller is the body of a role that receives a level: the acting agency for a role within an agency,

@@ -72,6 +72,7 @@ func (s Site) Next(prev *dubanv1.LevelOpened, start int64) []*dubanv1.LevelOpene
 		o.Receiver, o.StartUs, o.DueUs, o.OpenEndedYear = s.Code, start, r.DueAt, r.OpenEndedYear
 		o.ProfileHash, o.CalendarHash = s.Profile, s.Calendar
 		o.Vacant = s.Receiver(prev.GetReceiver(), r.At) == "" || s.Vacant(r, o.GetAgency())
+		o.NotOpenedBelow, o.OnSilence, o.Below = false, false, "" // were about the level below prev
 		out = append(out, o)
 		if !PassedAtOnce(o) {
 			break
@@ -80,4 +81,60 @@ func (s Site) Next(prev *dubanv1.LevelOpened, start int64) []*dubanv1.LevelOpene
 		prev = o
 	}
 	return out
+}
+
+// Derive says which level this node's office waits for, where it has not been opened: the one below the first level that
+// the office receives, counted from prev on, whose limit ended at start. Limits follow each other as though each level had
+// run out unhandled; a role that is vacant within the agency takes no time, and whether an office elsewhere is vacant is
+// not known here. An open-ended limit, start 0, ends the counting there: DueUs is 0 then. False where this node receives no later level.
+// Receives says whether prev itself is the level waited for.
+func (s Site) Derive(prev *dubanv1.LevelOpened, start int64) (*dubanv1.LevelOpened, bool) {
+	o := proto.CloneOf(prev)
+	o.NotOpenedBelow, o.OnSilence, o.Below = false, false, ""
+	for !s.Receives(o) {
+		if start == 0 {
+			return o, s.receivesLater(o)
+		}
+		r, ok := s.Rung(o.GetTier(), o.GetLevel()+1, start)
+		if !ok {
+			return nil, false
+		}
+		to := s.Receiver(o.GetReceiver(), r.At)
+		o.Level, o.Role, o.Limit, o.Last = o.GetLevel()+1, r.Role, r.Limit, r.Last
+		o.StartUs, o.DueUs, o.OpenEndedYear = start, r.DueAt, r.OpenEndedYear
+		if o.Vacant = to == "" || r.OfAgency && s.Vacant(r, o.GetAgency()); PassedAtOnce(o) {
+			o.DueUs, o.OpenEndedYear = start, 0
+		}
+		if to != "" {
+			o.Receiver = to
+		}
+		start = o.GetDueUs()
+	}
+	return o, true
+}
+
+func (s Site) receivesLater(prev *dubanv1.LevelOpened) bool {
+	for level := prev.GetLevel() + 1; ; level++ {
+		r, ok := s.Rung(prev.GetTier(), level, prev.GetStartUs())
+		if !ok {
+			return false
+		}
+		if s.Receiver(prev.GetReceiver(), r.At) == s.Code {
+			return true
+		}
+	}
+}
+
+// Watches says whether this node runs the rules of a case's node over its copy: it receives the first level that is not
+// received where the case is. zero is the limit's opening, of level 0.
+func (s Site) Watches(zero *dubanv1.LevelOpened) bool {
+	for level := uint32(1); ; level++ {
+		r, ok := s.Rung(zero.GetTier(), level, zero.GetStartUs())
+		if !ok {
+			return false
+		}
+		if to := s.Receiver(zero.GetReceiver(), r.At); to != "" && to != zero.GetReceiver() {
+			return to == s.Code
+		}
+	}
 }

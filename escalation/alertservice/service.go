@@ -96,8 +96,8 @@ func (s *Service) ListAlerts(ctx context.Context, req *dubanv1.ListAlertsRequest
 	}
 	out := new(dubanv1.ListAlertsResponse)
 	err = s.Store.View(ctx, func(q store.Queryer) error {
-		ids, next, err := alertview.List(ctx, q, alertview.Query{
-			Cases: cases, OpenOnly: req.GetOpenOnly(), Level: req.GetLevel(), Size: size, Token: req.GetPageToken(),
+		ids, next, err := alertview.List(ctx, q, s.place(), alertview.Query{
+			Cases: cases, OpenOnly: req.GetOpenOnly(), Claimed: req.GetClaimedOnly(), Level: req.GetLevel(), Size: size, Token: req.GetPageToken(),
 		})
 		if err != nil {
 			return err
@@ -123,7 +123,7 @@ func (s *Service) GetAlert(ctx context.Context, req *dubanv1.GetAlertRequest) (*
 
 func (s *Service) get(ctx context.Context, prefix string) (m *dubanv1.Alert, err error) {
 	err = s.Store.View(ctx, func(q store.Queryer) error {
-		id, err := alertview.Resolve(ctx, q, prefix)
+		id, err := alertview.Resolve(ctx, q, s.place(), prefix)
 		if err != nil {
 			return err
 		}
@@ -181,6 +181,43 @@ func (s *Service) DisputeAlert(ctx context.Context, req *dubanv1.DisputeAlertReq
 	return &dubanv1.DisputeAlertResponse{Alert: m}, nil
 }
 
+// ReopenAlert opens a level again that was withdrawn as claimed; its limit counts from now. Kinds: as alert.DecideReopen,
+// and what Append gives.
+func (s *Service) ReopenAlert(ctx context.Context, req *dubanv1.ReopenAlertRequest) (*dubanv1.ReopenAlertResponse, error) {
+	m, err := s.decide(ctx, req.GetAlertId(), req.GetRequestId(), req, func(a *alert.Alert, by identity.Identity, p *profile.Profile) (*proposal, error) {
+		for i := range a.Levels {
+			if r := a.Levels[i].Reopening; r != nil && r.GetReason() == req.GetReason() && r.GetReopenedBy() == req.GetReopenedBy() {
+				return nil, nil
+			}
+		}
+		_, cal, err := s.Registry.Present(ctx)
+		if err != nil {
+			return nil, err
+		}
+		now := s.Clock.Now()
+		limit := func(o *dubanv1.LevelOpened) (alert.Rung, bool) {
+			l := p.LadderOf(o.GetPoint(), o.GetTier())
+			if l == nil || int(o.GetLevel()) > len(l.Levels) {
+				return alert.Rung{}, false
+			}
+			due := cal.Due(now, l.Levels[o.GetLevel()-1].Limit)
+			if due.Open {
+				return alert.Rung{OpenEndedYear: uint32(due.MissingYear)}, true
+			}
+			return alert.Rung{DueAt: clock.Micros(due.At)}, true
+		}
+		d, err := a.DecideReopen(req.GetReason(), req.GetReopenedBy(), by, s.desk(p), limit, clock.Micros(now))
+		if err != nil {
+			return nil, err
+		}
+		return &proposal{dubanv1.EntryKind_ENTRY_KIND_LEVEL_REOPENED, d}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &dubanv1.ReopenAlertResponse{Alert: m}, nil
+}
+
 // proposal is what was decided.
 type proposal struct {
 	kind    dubanv1.EntryKind
@@ -210,7 +247,7 @@ func (s *Service) above(p *profile.Profile, o *dubanv1.LevelOpened) *dubanv1.Lev
 		Receiver: alert.In(s.Tree),
 		Vacant:   func(alert.Rung, string) bool { return false },
 		Rung: func(tier string, level uint32, _ int64) (alert.Rung, bool) {
-			l := p.Ladder(tier)
+			l := p.LadderOf(o.GetPoint(), tier)
 			if l == nil || int(level) > len(l.Levels) {
 				return alert.Rung{}, false
 			}
@@ -273,7 +310,7 @@ func (s *Service) decide(ctx context.Context, prefix, requestID string, req prot
 func (s *Service) load(ctx context.Context, prefix string) (*alert.Alert, uint64, error) {
 	var id string
 	err := s.Store.View(ctx, func(q store.Queryer) (err error) {
-		id, err = alertview.Resolve(ctx, q, prefix)
+		id, err = alertview.Resolve(ctx, q, s.place(), prefix)
 		return err
 	})
 	if err != nil {
@@ -285,7 +322,7 @@ func (s *Service) load(ctx context.Context, prefix string) (*alert.Alert, uint64
 	}
 	var found []*alert.Alert
 	err = s.Store.View(ctx, func(q store.Queryer) (err error) {
-		found, err = alertview.Load(ctx, q, s.names(), id)
+		found, err = alertview.Load(ctx, q, s.place(), id)
 		return err
 	})
 	if err == nil && len(found) == 0 {
@@ -319,7 +356,7 @@ func command(by identity.Identity, requestID string, req proto.Message, stream s
 
 // messages are alerts for the wire, as they stand now.
 func (s *Service) messages(ctx context.Context, q store.Queryer, ids ...string) ([]*dubanv1.Alert, error) {
-	alerts, err := alertview.Load(ctx, q, s.names(), ids...)
+	alerts, err := alertview.Load(ctx, q, s.place(), ids...)
 	if err != nil {
 		return nil, err
 	}
@@ -347,10 +384,4 @@ func (s *Service) mayRead(ctx context.Context, m *dubanv1.Alert) bool {
 	return !ok || by.Kind != identity.Agency || by.ID == m.GetAgency()
 }
 
-func (s *Service) names() func(int64) journal.ID {
-	names := make(map[int64]journal.ID)
-	for _, info := range s.Store.Journals() {
-		names[info.Ordinal] = info.ID
-	}
-	return func(ordinal int64) journal.ID { return names[ordinal] }
-}
+func (s *Service) place() alertview.Place { return alertview.PlaceOf(s.Store.Journals()) }

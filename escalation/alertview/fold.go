@@ -20,30 +20,53 @@ import (
 // Never stands in due_us for a limit that is open-ended: it sorts after every time.
 const Never = math.MaxInt64
 
+// levelShape are the columns of Level and LevelAbove.
+var levelShape = []store.Column{
+	{Name: "alert_id", Type: store.Text}, {Name: "round", Type: store.Int}, {Name: "level", Type: store.Int},
+	{Name: "settled", Type: store.Int},
+	{Name: "due_us", Type: store.Int}, // Never where open-ended; of the reopening, where it was reopened
+	{Name: "last", Type: store.Int},
+	{Name: "number", Type: store.Int}, // of the opening
+	{Name: "opened_us", Type: store.Int},
+	{Name: "opening", Type: store.Blob}, // LevelOpened, as written
+	{Name: "case_journal", Type: store.Blob}, {Name: "case_id", Type: store.Text},
+	{Name: "vacant", Type: store.Int},
+	{Name: "handled_us", Type: store.Int}, // 0 where it was not
+	{Name: "late", Type: store.Int},
+	{Name: "handling", Type: store.Blob, Null: true},   // LevelHandled, as written
+	{Name: "withdrawn", Type: store.Int},               // its basis; 0 where it was not, or was reopened
+	{Name: "withdrawn_us", Type: store.Int},            // 0 where it was not
+	{Name: "withdrawal", Type: store.Blob, Null: true}, // LevelWithdrawn, as written
+	{Name: "reopened_us", Type: store.Int},             // 0 where it was not
+	{Name: "reopening", Type: store.Blob, Null: true},  // LevelReopened, as written
+	{Name: "origin", Type: store.Blob, Null: true},     // of LevelAbove: the journal that opened it
+}
+
 // Level has a row for every level that its journal opened. Times are microseconds; flags are 0 or 1.
 //
-// settled is 1 once, as far as its own journal tells, nothing is to be done about the level: handled in time, vacant and
-// passed, or followed by the next level. Where another journal opened the next level the row stays at 0, and queries ask.
+// settled is 1 once, as far as its own journal tells, nothing is to be done about the level: handled in time, withdrawn,
+// vacant and passed, or followed by the next level. Where another journal opened the next level the row stays at 0, and
+// queries ask.
 var Level = &store.Table{
-	Name: "level",
-	Columns: []store.Column{
-		{Name: "alert_id", Type: store.Text}, {Name: "round", Type: store.Int}, {Name: "level", Type: store.Int},
-		{Name: "settled", Type: store.Int},
-		{Name: "due_us", Type: store.Int}, // Never where open-ended
-		{Name: "last", Type: store.Int},
-		{Name: "number", Type: store.Int}, // of the opening
-		{Name: "opened_us", Type: store.Int},
-		{Name: "opening", Type: store.Blob}, // LevelOpened, as written
-		{Name: "case_journal", Type: store.Blob}, {Name: "case_id", Type: store.Text},
-		{Name: "vacant", Type: store.Int},
-		{Name: "handled_us", Type: store.Int}, // 0 where it was not
-		{Name: "late", Type: store.Int},
-		{Name: "handling", Type: store.Blob, Null: true}, // LevelHandled, as written
-	},
-	Key: 3,
+	Name:    "level",
+	Columns: levelShape,
+	Key:     3,
 	Indexes: []store.Index{
 		{Name: "level_by_alert", Columns: []string{"alert_id", "round", "level"}},
 		{Name: "level_by_due", Columns: []string{"settled", "due_us", "alert_id"}},
+		{Name: "level_claimed", Columns: []string{"due_us", "alert_id"}, Where: "withdrawn = 2"},
+	},
+}
+
+// LevelAbove has a row for every level that a journal above opened, as letters to its own journal told. Only what came to
+// this node's own journal was verified here, so queries ask for no other's rows.
+var LevelAbove = &store.Table{
+	Name:    "level_above",
+	Columns: levelShape,
+	Key:     3,
+	Indexes: []store.Index{
+		{Name: "level_above_by_alert", Columns: []string{"alert_id", "round", "level"}},
+		{Name: "level_above_by_due", Columns: []string{"settled", "due_us", "alert_id"}},
 	},
 }
 
@@ -64,7 +87,12 @@ const (
 	levelHandledAt
 	levelLate
 	levelHandling
-	levelColumns
+	levelWithdrawn
+	levelWithdrawnAt
+	levelWithdrawal
+	levelReopenedAt
+	levelReopening
+	levelOrigin
 )
 
 // Dispute has a row for every handling that its journal's office disputed.
@@ -76,6 +104,14 @@ var Dispute = &store.Table{
 	},
 	Key:     3,
 	Indexes: []store.Index{{Name: "dispute_by_alert", Columns: []string{"alert_id"}}},
+}
+
+// DisputeAbove is to Dispute what LevelAbove is to Level.
+var DisputeAbove = &store.Table{
+	Name:    "dispute_above",
+	Columns: Dispute.Columns,
+	Key:     3,
+	Indexes: []store.Index{{Name: "dispute_above_by_alert", Columns: []string{"alert_id"}}},
 }
 
 // Card has a row for every yellow card (黄牌) shown.
@@ -94,11 +130,13 @@ var Card = &store.Table{
 func Fold() store.Fold {
 	return store.Fold{
 		Name:    "alertview",
-		Version: 1,
-		Tables:  []*store.Table{Level, Dispute, Card},
+		Version: 2,
+		Tables:  []*store.Table{Level, LevelAbove, Dispute, DisputeAbove, Card},
 		Kinds: []uint32{
 			uint32(dubanv1.EntryKind_ENTRY_KIND_CARD_SHOWN), uint32(dubanv1.EntryKind_ENTRY_KIND_LEVEL_OPENED),
 			uint32(dubanv1.EntryKind_ENTRY_KIND_LEVEL_HANDLED), uint32(dubanv1.EntryKind_ENTRY_KIND_LEVEL_DISPUTED),
+			uint32(dubanv1.EntryKind_ENTRY_KIND_LEVEL_WITHDRAWN), uint32(dubanv1.EntryKind_ENTRY_KIND_LEVEL_REOPENED),
+			uint32(dubanv1.EntryKind_ENTRY_KIND_RECEIVED_FROM_ABOVE),
 		},
 		Apply: apply,
 	}
@@ -108,75 +146,171 @@ func apply(tx store.Tx, e *journal.Entry) error {
 	if e.Erased {
 		return nil // what was folded before stays; a rebuild goes without
 	}
-	var err error
+	switch dubanv1.EntryKind(e.Kind) {
+	case dubanv1.EntryKind_ENTRY_KIND_CARD_SHOWN:
+		var m dubanv1.CardShown
+		if err := proto.Unmarshal(e.Payload, &m); err != nil {
+			return err
+		}
+		tx.Put(Card, store.Row{m.GetAlertId(), m.GetDueUs(), e.RecordedAt, e.Payload})
+		return nil
+	case dubanv1.EntryKind_ENTRY_KIND_RECEIVED_FROM_ABOVE:
+		said, err := FromAbove(e)
+		if err != nil {
+			return err
+		}
+		for i := range said {
+			// What doesn't fit, such as the handling of a level that was addressed to another, is left out.
+			_ = above.apply(tx, &said[i])
+		}
+		return nil
+	}
+	return own.apply(tx, e)
+}
+
+// tables are those that a journal's entries are folded into.
+type tables struct {
+	level, dispute *store.Table
+	origin         bool // the rows are another journal's
+}
+
+var (
+	own   = tables{Level, Dispute, false}
+	above = tables{LevelAbove, DisputeAbove, true}
+)
+
+func (t tables) apply(tx store.Tx, e *journal.Entry) (err error) {
 	switch dubanv1.EntryKind(e.Kind) {
 	case dubanv1.EntryKind_ENTRY_KIND_LEVEL_OPENED:
 		var m dubanv1.LevelOpened
 		if err = proto.Unmarshal(e.Payload, &m); err == nil {
-			err = opened(tx, e, &m)
+			t.opened(tx, e, &m)
 		}
 	case dubanv1.EntryKind_ENTRY_KIND_LEVEL_HANDLED:
 		var m dubanv1.LevelHandled
 		if err = proto.Unmarshal(e.Payload, &m); err == nil {
-			err = handled(tx, e, &m)
+			err = t.handled(tx, e, &m)
 		}
 	case dubanv1.EntryKind_ENTRY_KIND_LEVEL_DISPUTED:
 		var m dubanv1.LevelDisputed
 		if err = proto.Unmarshal(e.Payload, &m); err == nil {
-			tx.Put(Dispute, store.Row{m.GetAlertId(), int64(m.GetRound()), int64(m.GetLevel()), e.RecordedAt, e.Payload})
+			tx.Put(t.dispute, store.Row{m.GetAlertId(), int64(m.GetRound()), int64(m.GetLevel()), e.RecordedAt, e.Payload})
 		}
-	case dubanv1.EntryKind_ENTRY_KIND_CARD_SHOWN:
-		var m dubanv1.CardShown
+	case dubanv1.EntryKind_ENTRY_KIND_LEVEL_WITHDRAWN:
+		var m dubanv1.LevelWithdrawn
 		if err = proto.Unmarshal(e.Payload, &m); err == nil {
-			tx.Put(Card, store.Row{m.GetAlertId(), m.GetDueUs(), e.RecordedAt, e.Payload})
+			err = t.withdrawn(tx, e, &m)
+		}
+	case dubanv1.EntryKind_ENTRY_KIND_LEVEL_REOPENED:
+		var m dubanv1.LevelReopened
+		if err = proto.Unmarshal(e.Payload, &m); err == nil {
+			err = t.reopened(tx, e, &m)
 		}
 	}
 	return err
 }
 
+// FromAbove gives the entries of a journal above that a RECEIVED_FROM_ABOVE entry keeps, without those erased. Their proofs
+// were checked before they were kept, by the node whose journal this is; nobody else may rely on them.
+func FromAbove(e *journal.Entry) ([]journal.Entry, error) {
+	var m dubanv1.ReceivedFromAbove
+	if err := proto.Unmarshal(e.Payload, &m); err != nil {
+		return nil, err
+	}
+	var out []journal.Entry
+	for _, p := range m.GetLetter().GetEntries() {
+		h, err := journal.DecodeHeader(p.GetHeader())
+		if err != nil {
+			return nil, err
+		}
+		if !p.GetErased() {
+			out = append(out, journal.Entry{Header: h, Raw: p.GetHeader(), Salt: p.GetSalt(), Payload: p.GetPayload()})
+		}
+	}
+	return out, nil
+}
+
 // opened puts a level. That it exists once is the matter of who opens it (its stream's version); to look here as well
 // would cost a third of the fold. A journal from below that opens one twice shows it as opened last.
-func opened(tx store.Tx, e *journal.Entry, m *dubanv1.LevelOpened) error {
+func (t tables) opened(tx store.Tx, e *journal.Entry, m *dubanv1.LevelOpened) {
 	key := []any{m.GetAlertId(), int64(m.GetRound()), int64(m.GetLevel())}
-	due := m.GetDueUs()
-	if due == 0 {
-		due = Never
+	var origin any
+	if t.origin {
+		origin = e.Journal[:]
 	}
-	tx.Put(Level, store.Row{
-		key[0], key[1], key[2], flag(alert.PassedAtOnce(m)), due, flag(m.GetLast()), int64(e.Number), e.RecordedAt, e.Payload,
-		m.GetJournal(), m.GetCaseId(), flag(m.GetVacant()), int64(0), int64(0), nil,
+	tx.Put(t.level, store.Row{
+		key[0], key[1], key[2], flag(alert.PassedAtOnce(m)), orNever(m.GetDueUs()), flag(m.GetLast()), int64(e.Number), e.RecordedAt, e.Payload,
+		m.GetJournal(), m.GetCaseId(), flag(m.GetVacant()), int64(0), int64(0), nil, int64(0), int64(0), nil, int64(0), nil, origin,
 	})
 	if m.GetLevel() > 1 {
-		below, there := tx.Get(Level, key[0], key[1], int64(m.GetLevel()-1))
+		below, there := tx.Get(t.level, key[0], key[1], int64(m.GetLevel()-1))
 		if there && below[levelSettled] == int64(0) {
 			below = append(store.Row(nil), below...)
 			below[levelSettled] = int64(1)
-			tx.Put(Level, below)
+			tx.Put(t.level, below)
 		}
 	}
-	return nil
 }
 
-func handled(tx store.Tx, e *journal.Entry, m *dubanv1.LevelHandled) error {
-	row, there := tx.Get(Level, m.GetAlertId(), int64(m.GetRound()), int64(m.GetLevel()))
+// get is a copy of a level's row, to be changed.
+func (t tables) get(tx store.Tx, what, id string, round, level uint32) (store.Row, error) {
+	row, there := tx.Get(t.level, id, int64(round), int64(level))
 	if !there {
-		return fmt.Errorf("alert %s round %d level %d is handled and was never opened in this journal", m.GetAlertId(), m.GetRound(), m.GetLevel())
+		return nil, fmt.Errorf("alert %s round %d level %d is %s and was never opened in this journal", id, round, level, what)
+	}
+	return append(store.Row(nil), row...), nil
+}
+
+func (t tables) handled(tx store.Tx, e *journal.Entry, m *dubanv1.LevelHandled) error {
+	row, err := t.get(tx, "handled", m.GetAlertId(), m.GetRound(), m.GetLevel())
+	if err != nil {
+		return err
 	}
 	if row[levelHandledAt] != int64(0) {
 		return fmt.Errorf("alert %s round %d level %d is handled a second time", m.GetAlertId(), m.GetRound(), m.GetLevel())
 	}
-	row = append(store.Row(nil), row...)
-	due := row[levelDue].(int64)
-	if due == Never {
-		due = 0
-	}
-	late := alert.HandledLate(m.GetLate(), row[levelLast] == int64(1), due, e.RecordedAt)
+	late := alert.HandledLate(m.GetLate(), Last(row), DueAt(row), e.RecordedAt)
 	row[levelHandledAt], row[levelLate], row[levelHandling] = e.RecordedAt, flag(late), e.Payload
 	if !late {
 		row[levelSettled] = int64(1)
 	}
-	tx.Put(Level, row)
+	tx.Put(t.level, row)
 	return nil
+}
+
+func (t tables) withdrawn(tx store.Tx, e *journal.Entry, m *dubanv1.LevelWithdrawn) error {
+	row, err := t.get(tx, "withdrawn", m.GetAlertId(), m.GetRound(), m.GetLevel())
+	if err != nil {
+		return err
+	}
+	if row[levelWithdrawal] != nil {
+		return fmt.Errorf("alert %s round %d level %d is withdrawn a second time", m.GetAlertId(), m.GetRound(), m.GetLevel())
+	}
+	row[levelWithdrawn], row[levelWithdrawnAt], row[levelWithdrawal] = int64(m.GetBasis()), e.RecordedAt, e.Payload
+	row[levelSettled] = int64(1)
+	tx.Put(t.level, row)
+	return nil
+}
+
+func (t tables) reopened(tx store.Tx, e *journal.Entry, m *dubanv1.LevelReopened) error {
+	row, err := t.get(tx, "reopened", m.GetAlertId(), m.GetRound(), m.GetLevel())
+	if err != nil {
+		return err
+	}
+	if row[levelWithdrawal] == nil || row[levelReopening] != nil {
+		return fmt.Errorf("alert %s round %d level %d is reopened and was not withdrawn, or is reopened a second time", m.GetAlertId(), m.GetRound(), m.GetLevel())
+	}
+	row[levelWithdrawn], row[levelReopenedAt], row[levelReopening] = int64(0), e.RecordedAt, e.Payload
+	row[levelSettled], row[levelDue] = int64(0), orNever(m.GetDueUs())
+	tx.Put(t.level, row)
+	return nil
+}
+
+func orNever(due int64) int64 {
+	if due == 0 {
+		return Never
+	}
+	return due
 }
 
 func flag(b bool) int64 {
@@ -196,3 +330,18 @@ func DueAt(row store.Row) int64 {
 
 // Last says whether a row of Level is of the last level.
 func Last(row store.Row) bool { return row[levelLast] == int64(1) }
+
+// Withdrawn says whether a row of Level is of a level that was withdrawn and not reopened.
+func Withdrawn(row store.Row) bool { return row[levelWithdrawn] != int64(0) }
+
+// AlertOf is the alert of a row of Level.
+func AlertOf(row store.Row) string { return row[levelAlert].(string) }
+
+// Opening is how the level of a row of Level was opened.
+func Opening(row store.Row) (*dubanv1.LevelOpened, error) {
+	o := new(dubanv1.LevelOpened)
+	if err := proto.Unmarshal(row[levelOpening].([]byte), o); err != nil {
+		return nil, fmt.Errorf("alert %s: %w", AlertOf(row), err)
+	}
+	return o, nil
+}

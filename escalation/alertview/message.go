@@ -26,10 +26,16 @@ func Message(a *alert.Alert, now int64, code func(journal.ID) string) *dubanv1.A
 
 func level(a *alert.Alert, l *alert.Level, now int64) *dubanv1.AlertLevel {
 	o := l.Opening
-	return &dubanv1.AlertLevel{
+	out := &dubanv1.AlertLevel{
 		Round: l.Round(), Level: l.Step(), State: a.State(l, now),
 		Role: o.GetRole(), Receiver: o.GetReceiver(), Journal: l.Journal[:], Number: l.Number, OpenedUs: l.OpenedAt,
 		StartUs: o.GetStartUs(), DueUs: o.GetDueUs(), OpenEndedYear: o.GetOpenEndedYear(), Limit: o.GetLimit(),
+		NotOpenedBelow: o.GetNotOpenedBelow(), OnSilence: o.GetOnSilence(), Below: o.GetBelow(),
+		Withdrawn: l.Withdrawal.GetBasis(), WithdrawnUs: l.WithdrawnAt, ReopenedUs: l.ReopenedAt, ReopenReason: l.Reopening.GetReason(),
 		HandledUs: l.HandledAt, Action: l.Action, Explanation: l.Explanation, HandledBy: l.HandledBy, Late: l.Late,
 	}
+	if r := l.Reopening; r != nil {
+		out.StartUs, out.DueUs, out.OpenEndedYear = r.GetStartUs(), r.GetDueUs(), r.GetOpenEndedYear()
+	}
+	return out
 }

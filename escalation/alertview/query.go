@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
-
 	"duban.internal/escalation/alert"
 	"duban.internal/node/fault"
 	"duban.internal/node/journal"
@@ -25,19 +23,42 @@ type Query struct {
 	// Cases are the journals whose cases are wanted; nil for all, and empty for none.
 	Cases    []journal.ID
 	OpenOnly bool   // only alerts with an open level
+	Claimed  bool   // only alerts with a level that was withdrawn as claimed and not reopened; by that level's due time
 	Level    uint32 // only alerts whose open level is this; 0 for any
 	Size     int    // rows a page, at least 1
 	Token    string // from the page before
 }
 
-// above says that another level of the alert, in whichever journal, stands above l.
-const above = `EXISTS (SELECT 1 FROM level h WHERE h.alert_id = l.alert_id AND (h.round, h.level) > (l.round, l.level))`
+// Place tells the journals of a store apart by the ordinals of their rows.
+type Place struct {
+	Own  int64 // ordinal of the own journal
+	Name func(ordinal int64) journal.ID
+}
+
+// PlaceOf is the Place over what a store lists.
+func PlaceOf(journals []store.Info) Place {
+	names, p := make(map[int64]journal.ID, len(journals)), Place{}
+	for _, info := range journals {
+		names[info.Ordinal] = info.ID
+		if info.Own {
+			p.Own = info.Ordinal
+		}
+	}
+	p.Name = func(ordinal int64) journal.ID { return names[ordinal] }
+	return p
+}
+
+// higher says that another level of the alert, in whichever journal or told from above, is higher than l.
+func (p Place) higher() string {
+	return fmt.Sprintf(`(EXISTS (SELECT 1 FROM level h WHERE h.alert_id = l.alert_id AND (h.round, h.level) > (l.round, l.level))
+		OR EXISTS (SELECT 1 FROM level_above h WHERE h.journal = %d AND h.alert_id = l.alert_id AND (h.round, h.level) > (l.round, l.level)))`, p.Own)
+}
 
 // List gives a page of alert ids, by the due time of their top level, soonest first, and the token of the next page.
 //
 // Listing what is open costs, besides the page, one look for each earlier due level whose next level was opened in
 // another journal. Kinds: fault.Invalid for a token that this query didn't give.
-func List(ctx context.Context, q store.Queryer, w Query) (ids []string, next string, err error) {
+func List(ctx context.Context, q store.Queryer, p Place, w Query) (ids []string, next string, err error) {
 	due, after, err := parseToken(w.Token)
 	if err != nil {
 		return nil, "", err
@@ -45,12 +66,22 @@ func List(ctx context.Context, q store.Queryer, w Query) (ids []string, next str
 	if w.Cases != nil && len(w.Cases) == 0 {
 		return nil, "", nil
 	}
-	var found []place
-	for settled := range 2 {
-		if settled == 1 && (w.OpenOnly || w.Level != 0) {
-			break
+	var sources []source
+	if w.Claimed {
+		sources = append(sources, source{"level", `l.withdrawn = 2 AND NOT EXISTS (SELECT 1 FROM level h
+			WHERE h.alert_id = l.alert_id AND h.withdrawn = 2 AND (h.round, h.level) > (l.round, l.level))`})
+	} else {
+		for settled := range 2 {
+			if settled == 1 && (w.OpenOnly || w.Level != 0) {
+				break
+			}
+			sources = append(sources, source{"level", fmt.Sprintf(`l.settled = %d AND NOT `, settled) + p.higher()},
+				source{"level_above", fmt.Sprintf(`l.journal = %d AND l.settled = %d AND NOT `, p.Own, settled) + p.higher()})
 		}
-		more, err := list(ctx, q, w, settled, due, after)
+	}
+	var found []place
+	for _, from := range sources {
+		more, err := list(ctx, q, w, from, due, after)
 		if err != nil {
 			return nil, "", err
 		}
@@ -67,9 +98,12 @@ func List(ctx context.Context, q store.Queryer, w Query) (ids []string, next str
 	return ids, next, nil
 }
 
-func list(ctx context.Context, q store.Queryer, w Query, settled int, due int64, after string) ([]place, error) {
-	args := []any{settled, due, after}
-	where := `l.settled = $1 AND (l.due_us, l.alert_id) > ($2, $3)`
+// source is a table with the condition that its rows are listed on.
+type source struct{ table, where string }
+
+func list(ctx context.Context, q store.Queryer, w Query, from source, due int64, after string) ([]place, error) {
+	args := []any{due, after}
+	where := from.where + ` AND (l.due_us, l.alert_id) > ($1, $2)`
 	if w.Level != 0 {
 		args = append(args, int64(w.Level))
 		where += fmt.Sprintf(` AND l.level = $%d`, len(args))
@@ -83,7 +117,7 @@ func list(ctx context.Context, q store.Queryer, w Query, settled int, due int64,
 		where += ` AND l.case_journal IN (` + strings.Join(marks, ", ") + `)`
 	}
 	args = append(args, w.Size+1)
-	rows, err := q.QueryContext(ctx, `SELECT l.due_us, l.alert_id FROM level l WHERE `+where+` AND NOT `+above+
+	rows, err := q.QueryContext(ctx, `SELECT l.due_us, l.alert_id FROM `+from.table+` l WHERE `+where+
 		fmt.Sprintf(` ORDER BY l.due_us, l.alert_id LIMIT $%d`, len(args)), args...)
 	if err != nil {
 		return nil, fmt.Errorf("list alerts: %w", err)
@@ -138,7 +172,7 @@ func parseToken(s string) (due int64, id string, err error) {
 
 // Resolve finds the alert that an id, or a beginning of one, names. Kinds: fault.Invalid for less than MinPrefix
 // characters, for others than hexadecimal digits, or where several alerts begin so; NotFound for none.
-func Resolve(ctx context.Context, q store.Queryer, prefix string) (string, error) {
+func Resolve(ctx context.Context, q store.Queryer, at Place, prefix string) (string, error) {
 	refuse := func(k fault.Kind, format string, args ...any) error {
 		return fault.Refuse(k, "no such alert", fault.Field{Field: "alert_id", Description: fmt.Sprintf(format, args...)})
 	}
@@ -146,7 +180,9 @@ func Resolve(ctx context.Context, q store.Queryer, prefix string) (string, error
 	if len(p) < MinPrefix || len(p) > alert.IDLength || strings.Trim(p, "0123456789abcdef") != "" {
 		return "", refuse(fault.Invalid, "%.40q: want an alert id of %d hexadecimal digits, or at least its first %d", prefix, alert.IDLength, MinPrefix)
 	}
-	rows, err := q.QueryContext(ctx, `SELECT DISTINCT alert_id FROM level WHERE alert_id >= $1 AND alert_id < $2 ORDER BY alert_id LIMIT 2`, p, p+"g")
+	rows, err := q.QueryContext(ctx, `SELECT alert_id FROM (SELECT DISTINCT alert_id FROM level WHERE alert_id >= $1 AND alert_id < $2
+		UNION SELECT DISTINCT alert_id FROM level_above WHERE journal = $3 AND alert_id >= $1 AND alert_id < $2) AS ids
+		ORDER BY alert_id LIMIT 2`, p, p+"g", at.Own)
 	if err != nil {
 		return "", fmt.Errorf("find alert: %w", err)
 	}
@@ -171,101 +207,24 @@ func Resolve(ctx context.Context, q store.Queryer, prefix string) (string, error
 	return "", refuse(fault.Invalid, "%q: several alerts begin so, such as %s and %s", prefix, ids[0], ids[1])
 }
 
-// Load gives alerts with every level that this node knows, in the order of ids; unknown ones are left out. names tells a
-// journal by its ordinal.
-func Load(ctx context.Context, q store.Queryer, names func(ordinal int64) journal.ID, ids ...string) ([]*alert.Alert, error) {
-	if len(ids) == 0 {
-		return nil, nil
+// Figures counts levels by number and state at a time, with those that were told from above. It reads every level once.
+func Figures(ctx context.Context, q store.Queryer, p Place, now int64) ([]*dubanv1.AlertFigure, error) {
+	state := func(table, where string) string {
+		return `SELECT l.level AS level, CASE
+		WHEN l.withdrawn > 0 THEN $1
+		WHEN EXISTS (SELECT 1 FROM dispute d WHERE d.alert_id = l.alert_id AND d.round = l.round AND d.level = l.level) THEN $2
+		WHEN EXISTS (SELECT 1 FROM dispute_above d WHERE d.journal = $9 AND d.alert_id = l.alert_id AND d.round = l.round AND d.level = l.level) THEN $2
+		WHEN l.vacant = 1 AND l.last = 0 THEN $3
+		WHEN l.handled_us > 0 AND l.late = 0 THEN $4
+		WHEN ` + p.higher() + ` THEN $5
+		WHEN l.last = 1 AND l.due_us <= $6 THEN $7
+		ELSE $8 END AS state FROM ` + table + ` l` + where
 	}
-	marks, args := make([]string, len(ids)), make([]any, len(ids))
-	for i, id := range ids {
-		marks[i], args[i] = fmt.Sprintf("$%d", i+1), id
-	}
-	in := `(` + strings.Join(marks, ", ") + `)`
-	byID := make(map[string]*alert.Alert, len(ids))
-	rows, err := q.QueryContext(ctx, `SELECT journal, alert_id, number, opened_us, opening, handled_us, handling FROM level WHERE alert_id IN `+in+
-		` ORDER BY alert_id, round, level, journal`, args...)
-	if err != nil {
-		return nil, fmt.Errorf("load alerts: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var (
-			ordinal, openedAt, handledAt int64
-			id                           string
-			number                       uint64
-			opening, handling            []byte
-		)
-		if err := rows.Scan(&ordinal, &id, &number, &openedAt, &opening, &handledAt, &handling); err != nil {
-			return nil, fmt.Errorf("load alerts: %w", err)
-		}
-		o, h := new(dubanv1.LevelOpened), new(dubanv1.LevelHandled)
-		if err := proto.Unmarshal(opening, o); err != nil {
-			return nil, fmt.Errorf("load alert %s: %w", id, err)
-		}
-		a := byID[id]
-		if a == nil {
-			a = &alert.Alert{ID: id}
-			byID[id] = a
-		}
-		a.Opened(names(ordinal), number, openedAt, o)
-		if handledAt != 0 {
-			if err := proto.Unmarshal(handling, h); err != nil {
-				return nil, fmt.Errorf("load alert %s: %w", id, err)
-			}
-			a.Handled(handledAt, h)
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("load alerts: %w", err)
-	}
-	if err := disputes(ctx, q, in, args, byID); err != nil {
-		return nil, err
-	}
-	var out []*alert.Alert
-	for _, id := range ids {
-		if a := byID[id]; a != nil {
-			out = append(out, a)
-		}
-	}
-	return out, nil
-}
-
-func disputes(ctx context.Context, q store.Queryer, in string, args []any, byID map[string]*alert.Alert) error {
-	rows, err := q.QueryContext(ctx, `SELECT alert_id, dispute FROM dispute WHERE alert_id IN `+in, args...)
-	if err != nil {
-		return fmt.Errorf("load disputes: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var id string
-		var b []byte
-		if err := rows.Scan(&id, &b); err != nil {
-			return fmt.Errorf("load disputes: %w", err)
-		}
-		d := new(dubanv1.LevelDisputed)
-		if err := proto.Unmarshal(b, d); err != nil {
-			return fmt.Errorf("load disputes of alert %s: %w", id, err)
-		}
-		if a := byID[id]; a != nil {
-			a.Disputed(d)
-		}
-	}
-	return rows.Err()
-}
-
-// Figures counts levels by number and state at a time. It reads every level once.
-func Figures(ctx context.Context, q store.Queryer, now int64) ([]*dubanv1.AlertFigure, error) {
-	rows, err := q.QueryContext(ctx, `SELECT level, state, COUNT(*) FROM (SELECT l.level AS level, CASE
-		WHEN EXISTS (SELECT 1 FROM dispute d WHERE d.alert_id = l.alert_id AND d.round = l.round AND d.level = l.level) THEN $1
-		WHEN l.vacant = 1 AND l.last = 0 THEN $2
-		WHEN l.handled_us > 0 AND l.late = 0 THEN $3
-		WHEN `+above+` THEN $4
-		WHEN l.last = 1 AND l.due_us <= $5 THEN $6
-		ELSE $7 END AS state FROM level l) AS levels GROUP BY level, state ORDER BY level, state`,
-		int64(dubanv1.LevelState_LEVEL_STATE_DISPUTED), int64(dubanv1.LevelState_LEVEL_STATE_VACANT),
+	rows, err := q.QueryContext(ctx, `SELECT level, state, COUNT(*) FROM (`+state("level", "")+` UNION ALL `+state("level_above", " WHERE l.journal = $9")+
+		`) AS levels GROUP BY level, state ORDER BY level, state`,
+		int64(dubanv1.LevelState_LEVEL_STATE_WITHDRAWN), int64(dubanv1.LevelState_LEVEL_STATE_DISPUTED), int64(dubanv1.LevelState_LEVEL_STATE_VACANT),
 		int64(dubanv1.LevelState_LEVEL_STATE_HANDLED), int64(dubanv1.LevelState_LEVEL_STATE_PASSED), now,
-		int64(dubanv1.LevelState_LEVEL_STATE_OVERDUE), int64(dubanv1.LevelState_LEVEL_STATE_OPEN))
+		int64(dubanv1.LevelState_LEVEL_STATE_OVERDUE), int64(dubanv1.LevelState_LEVEL_STATE_OPEN), p.Own)
 	if err != nil {
 		return nil, fmt.Errorf("count alerts: %w", err)
 	}

@@ -156,23 +156,16 @@ type Opening struct {
 	Due     workday.Deadline
 }
 
-// Ladder is who handles which level of an agency's alerts, level 1 first; nil for a tier without one.
-func (s *Set) Ladder(tier string) []profile.Level {
-	if l := s.profile.Ladder(tier); l != nil {
-		return l.Levels
-	}
-	return nil
-}
-
-// LevelDue counts the limit of a level (from 1) that starts at start, in microseconds; false past the ladder's end.
-func (s *Set) LevelDue(cal *workday.Calendar, tier string, level int, start int64) (Opening, bool) {
-	ladder := s.Ladder(tier)
-	if level < 1 || level > len(ladder) {
+// LevelDue counts the limit of a level (from 1) of a point's alerts that starts at start, in microseconds, by the ladder
+// for agencies, or nodes, of a tier; false past the ladder's end.
+func (s *Set) LevelDue(cal *workday.Calendar, point, tier string, level int, start int64) (Opening, bool) {
+	ladder := s.profile.LadderOf(point, tier)
+	if ladder == nil || level < 1 || level > len(ladder.Levels) {
 		return Opening{}, false
 	}
-	l := ladder[level-1]
+	l := ladder.Levels[level-1]
 	return Opening{
-		Level: l, Number: level, Last: level == len(ladder), StartAt: start,
+		Level: l, Number: level, Last: level == len(ladder.Levels), StartAt: start,
 		Due: cal.Due(time.UnixMicro(start), l.Limit),
 	}, true
 }

@@ -254,7 +254,7 @@ func TestLadders(t *testing.T) {
 	} {
 		start := at(t, "2026-09-30 17:00:00")
 		for i, level := range want {
-			o, ok := set.LevelDue(cal, tier, i+1, start)
+			o, ok := set.LevelDue(cal, "late_collection", tier, i+1, start)
 			require.True(t, ok)
 			require.Equal(t, level, o.Level.Role+" "+o.Level.At)
 			require.Equal(t, i+1, o.Number)
@@ -262,15 +262,20 @@ func TestLadders(t *testing.T) {
 			require.Equal(t, start, o.StartAt)
 			require.True(t, o.Level.Own, "T26 names no number")
 		}
-		first, _ := set.LevelDue(cal, tier, 1, start)
+		first, _ := set.LevelDue(cal, "late_collection", tier, 1, start)
 		require.Equal(t, at(t, "2026-10-11 00:00:00"), first.Due.At.UnixMicro(), "8, 9, and the worked Saturday 10")
-		_, ok := set.LevelDue(cal, tier, len(want)+1, start)
+		_, ok := set.LevelDue(cal, "late_collection", tier, len(want)+1, start)
 		require.False(t, ok)
-		require.Len(t, set.Ladder(tier), len(want))
 	}
-	require.Nil(t, set.Ladder("county"))
-	_, ok := set.LevelDue(cal, "city", 0, 0)
+	_, ok := set.LevelDue(cal, "late_collection", "county", 1, 0)
 	require.False(t, ok)
+	_, ok = set.LevelDue(cal, "late_collection", "city", 0, 0)
+	require.False(t, ok)
+
+	// A silent street is the district's to look after first.
+	o, ok := set.LevelDue(cal, "node_silent", "street", 1, at(t, "2026-09-30 17:00:00"))
+	require.True(t, ok)
+	require.Equal(t, "legal_office district", o.Level.Role+" "+o.Level.At)
 }
 
 // BenchmarkCase steps the entries of a whole case: what an entry costs on average.

@@ -19,6 +19,8 @@ var (
 	counted    = []string{"completed", "recorded"}
 	tiers      = []string{string(jurisdiction.City), string(jurisdiction.District), string(jurisdiction.Street)} // highest first
 	blanks     = []string{"case", "stage", "limit", "due"}                                                       // of a point's text
+	happens    = []string{"silent", "stopped"}
+	nodeBlanks = []string{"node", "since"}
 )
 
 var (
@@ -108,6 +110,10 @@ func (c *checker) profile() {
 	for i := range p.Ladders {
 		c.ladder(at("ladders[%d]", i), &p.Ladders[i], seen)
 	}
+	seen = map[string]bool{}
+	for i := range p.Nodes {
+		c.nodePoint(at("nodes[%d]", i), &p.Nodes[i], seen)
+	}
 	if len(p.Ladders) > 0 && len(p.Actions) == 0 {
 		c.add("actions", "missing: without an action no level of the ladders can be handled")
 	}
@@ -136,11 +142,7 @@ func (c *checker) point(path string, pt *Point, seen map[string]bool) {
 	if pt.From != "" {
 		c.oneOf(join(path, "from"), pt.From, counted)
 	}
-	for _, blank := range blankForm.FindAllString(pt.Text, -1) {
-		if !slices.Contains(blanks, strings.Trim(blank, "{}")) {
-			c.add(join(path, "text"), "%s cannot be filled in; allowed are {%s}", blank, strings.Join(blanks, "}, {"))
-		}
-	}
+	c.blanks(path, pt.Text, blanks)
 	switch {
 	case pt.Limit.IsZero():
 		for key, given := range map[string]bool{
@@ -170,6 +172,41 @@ func (c *checker) point(path string, pt *Point, seen map[string]bool) {
 		c.add(join(path, "warn"), "only a limit that runs by timer comes near")
 	case pt.WarnArticle == "":
 		c.add(join(path, "warn_article"), "missing: where the card comes from")
+	}
+}
+
+func (c *checker) blanks(path, text string, allowed []string) {
+	for _, blank := range blankForm.FindAllString(text, -1) {
+		if !slices.Contains(allowed, strings.Trim(blank, "{}")) {
+			c.add(join(path, "text"), "%s cannot be filled in; allowed are {%s}", blank, strings.Join(allowed, "}, {"))
+		}
+	}
+}
+
+func (c *checker) nodePoint(path string, n *NodePoint, seen map[string]bool) {
+	c.name(path, n.Name, seen)
+	c.needText(path, "title", n.Title, "article", n.Article, "text", n.Text)
+	c.oneOf(join(path, "grade"), n.Grade, grades)
+	c.oneOf(join(path, "on"), n.On, happens)
+	c.blanks(path, n.Text, nodeBlanks)
+	if c.p.Point(n.Name) != nil {
+		c.add(join(path, "name"), "%s is the name of a point about cases as well", n.Name)
+	}
+	if other := c.p.NodePoint(n.On); other != nil && other != n {
+		c.add(join(path, "on"), "%s is watched by %s already", n.On, other.Name)
+	}
+	if len(n.Ladders) == 0 {
+		c.add(join(path, "ladders"), "missing: who handles it")
+	}
+	tiersSeen := map[string]bool{}
+	for i := range n.Ladders {
+		path, l := at("%s.ladders[%d]", path, i), &n.Ladders[i]
+		c.ladder(path, l, tiersSeen)
+		for k, level := range l.Levels {
+			if level.At == l.Tier {
+				c.add(at("%s.levels[%d].at", path, k), "%s is the node's own tier: who handles it is above it", l.Tier)
+			}
+		}
 	}
 }
 

@@ -22,6 +22,20 @@ func (p *Profile) Ladder(tier string) *Ladder {
 	return find(p.Ladders, tier, func(r *Ladder) string { return r.Tier })
 }
 
+// LadderOf is the ladder of a point's alerts: its own, where it is about nodes, and the profile's for any other.
+func (p *Profile) LadderOf(point, tier string) *Ladder {
+	n := find(p.Nodes, point, func(n *NodePoint) string { return n.Name })
+	if n == nil {
+		return p.Ladder(tier)
+	}
+	return find(n.Ladders, tier, func(l *Ladder) string { return l.Tier })
+}
+
+// NodePoint about what happens to nodes.
+func (p *Profile) NodePoint(on string) *NodePoint {
+	return find(p.Nodes, on, func(n *NodePoint) string { return n.On })
+}
+
 // Action by its name.
 func (p *Profile) Action(name string) *Action {
 	return find(p.Actions, name, func(r *Action) string { return r.Name })

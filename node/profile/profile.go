@@ -37,6 +37,8 @@ type Profile struct {
 	// Corrections says who approves that what was collected is corrected (T14).
 	Corrections Corrections `yaml:"corrections"`
 	Subjects    []Subject   `yaml:"subjects"` // what an explanation may explain
+	// Nodes watches the nodes below themselves; what is not there is not watched.
+	Nodes []NodePoint `yaml:"nodes"`
 
 	files []File
 	hash  [32]byte
@@ -193,6 +195,22 @@ type Point struct {
 	WarnOwn     bool   `yaml:"warn_own_choice"`
 	Own         bool   `yaml:"own_choice"` // the regulation names no number: this one is the profile's own choice
 	Text        string `yaml:"text"`       // sentence for people; {case}, {stage}, {limit}, {due} are filled in
+}
+
+// NodePoint is an alert point about a node below rather than a case. Its parent opens level 1, with the limit counted from
+// then, and the alert is withdrawn when its cause ends.
+type NodePoint struct {
+	Name    string `yaml:"name"`
+	Title   string `yaml:"title"`
+	Article string `yaml:"article"`
+	Own     bool   `yaml:"own_choice"` // that such a thing is an alert is this profile's own choice
+	Grade   string `yaml:"grade"`
+	// On is what happens: "silent" (沉默), nothing was heard of the node for the configured time; "stopped", its journal has
+	// an entry that this node's version doesn't know, so that nothing can be concluded from it.
+	On   string `yaml:"on"`
+	Text string `yaml:"text"` // sentence for people; {node} and {since} are filled in
+	// Ladders say who handles which level, by the tier of the node that it is about; every level is above it.
+	Ladders []Ladder `yaml:"ladders"`
 }
 
 // Ladder says who handles which level, for agencies of one tier (T27).

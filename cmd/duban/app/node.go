@@ -219,16 +219,24 @@ func (n *Node) federate(ctx context.Context) (err error) {
 func (n *Node) escalate(context.Context) (err error) {
 	n.runner, err = escalation.New(escalation.Config{
 		Store: n.store, Registry: n.registry, Cases: n.cases, Tree: n.divisions, Code: n.self.Code, Clock: n.clock,
-		Witnessed: n.witnessed, Log: n.log.With(slog.String("part", "escalation")), Metrics: n.metrics,
+		Peer: n.peer, Witnessed: n.witnessed, Grace: n.cfg.Intervals.Grace, Silence: n.cfg.Intervals.Silence,
+		Log: n.log.With(slog.String("part", "escalation")), Metrics: n.metrics,
 	})
 	return err
 }
 
-func (n *Node) witnessed(id journal.ID) int64 {
+func (n *Node) peer(id journal.ID) escalation.Peer {
 	if n.downlink == nil {
-		return 0
+		return escalation.Peer{}
 	}
-	return n.downlink.Peer(id).Checkpoint
+	return escalation.Peer(n.downlink.Peer(id))
+}
+
+func (n *Node) witnessed(ctx context.Context, id journal.ID, number uint64) (int64, uint64, bool, error) {
+	if n.downlink == nil {
+		return 0, 0, false, nil
+	}
+	return n.downlink.Witnessed(ctx, id, number)
 }
 
 // Run works until ctx ends, which is no error, or until a part fails: then the others are stopped and its error tells

@@ -58,7 +58,7 @@ func (s nodeService) GetStatus(ctx context.Context, _ *dubanv1.GetStatusRequest)
 		return nil, fmt.Errorf("status: %w", err)
 	}
 	if err := n.store.View(ctx, func(q store.Queryer) (err error) {
-		out.Alerts, err = alertview.Figures(ctx, q, out.NowUs)
+		out.Alerts, err = alertview.Figures(ctx, q, alertview.PlaceOf(n.store.Journals()), out.NowUs)
 		return err
 	}); err != nil {
 		return nil, fmt.Errorf("status: %w", err)
