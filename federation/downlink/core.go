@@ -194,6 +194,9 @@ func NewCore(cfg CoreConfig) *Core {
 // Tree is whose keys it believes: for Open.
 func (c *Core) Tree() *topology.Tree { return c.cfg.Tree }
 
+// Status says how a journal stands.
+func (c *Core) Status(id journal.ID) Status { return c.status[id] }
+
 // Effects takes what is to be done, in this order.
 func (c *Core) Effects() []Effect {
 	out := c.out
@@ -210,9 +213,6 @@ func (c *Core) Known(id journal.ID, s State) error {
 	c.status[id] = Status{Size: p.Size(), Checkpoint: p.last.Time, Covered: p.last.Size, Refused: p.refused}
 	return nil
 }
-
-// Status says how a journal from below stands.
-func (c *Core) Status(id journal.ID) Status { return c.status[id] }
 
 // Connected tells of a new stream and who speaks, by the certificate.
 func (c *Core) Connected(id uint64, caller identity.Identity) {

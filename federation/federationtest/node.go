@@ -2,6 +2,7 @@ package federationtest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -51,6 +52,14 @@ type Options struct {
 	Clock    clock.Clock // the machine's where nil
 	MaxBatch int         // what the downlink takes
 	Batch    int         // what the uplink sends
+	Window   int         // of the downlink, for each child
+	Memory   int         // of the downlink, for all
+
+	Ancestors map[jurisdiction.Code]string // nodes above the parent that are dialed past it, and where
+	Around    time.Duration
+	Above     federation.Above
+	Below     federation.Below
+	Files     federation.Files
 }
 
 // Pair is the TLS pair of a node.
@@ -82,9 +91,14 @@ func (t *Tree) Start(tb testing.TB, code jurisdiction.Code, st EngineStore, o Op
 	pair := t.Pair(tb, code)
 	var err error
 	if n.Downlink, err = downlink.New(ctx, downlink.Config{Code: code, Tree: t.Tree, Key: t.Keys[code], Store: st, Clock: o.Clock, Log: o.Log,
-		MaxBatch: o.MaxBatch}); err != nil {
+		MaxBatch: o.MaxBatch, Window: o.Window, Memory: o.Memory, Letters: o.Below, Version: "test"}); err != nil {
 		tb.Fatal(err)
 	}
+	n.done.Go(func() {
+		if err := n.Downlink.Run(ctx); !errors.Is(err, context.Canceled) {
+			tb.Errorf("downlink of %s: %v", code, err)
+		}
+	})
 	listener, err := net.Listen("tcp", o.Listen)
 	if err != nil {
 		tb.Fatal(err)
@@ -98,9 +112,16 @@ func (t *Tree) Start(tb testing.TB, code jurisdiction.Code, st EngineStore, o Op
 		return n
 	}
 	self, _ := t.Node(code)
+	client := func(of jurisdiction.Code) *tls.Config {
+		return pair.Client(identity.Identity{City: t.City(), Kind: identity.Node, Code: of})
+	}
+	var ancestors []uplink.Ancestor
+	for of, address := range o.Ancestors {
+		ancestors = append(ancestors, uplink.Ancestor{Code: of, Address: address, TLS: client(of)})
+	}
 	if n.Uplink, err = uplink.New(uplink.Config{Code: code, Tree: t.Tree, Key: t.Keys[code], Store: st, Clock: o.Clock, Log: o.Log,
 		Parent: o.Parent, Interval: o.Interval, Batch: o.Batch, Version: "test",
-		TLS: pair.Client(identity.Identity{City: t.City(), Kind: identity.Node, Code: self.Parent})}); err != nil {
+		Ancestors: ancestors, Around: o.Around, Letters: o.Above, Files: o.Files, TLS: client(self.Parent)}); err != nil {
 		tb.Fatal(err)
 	}
 	n.done.Go(func() {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"duban.internal/federation"
+	"duban.internal/federation/topology"
 	"duban.internal/node/journal"
 	"duban.internal/node/jurisdiction"
 	dubanv1 "duban.internal/proto/duban/v1"
@@ -30,8 +31,9 @@ type Core struct {
 	attempts int
 	skew     int64
 	heard    int64
-	kinds    []uint32 // that the parent knows
-	problem  string   // last one
+	window   int // bytes that may be sent and not acknowledged, on this stream
+	letters  []*dubanv1.LetterPosition
+	problem  string // last one
 	out      []Effect
 }
 
@@ -39,12 +41,16 @@ type Core struct {
 type CoreConfig struct {
 	Code     jurisdiction.Code
 	Journals []journal.ID       // the own one first, then all that may come from below
-	Parent   *journal.PublicKey // by which countersignatures are checked
-	Version  string
+	Parent   *journal.PublicKey // by which countersignatures of the other end are checked
+	// Above are the nodes above this one, the other end too: their countersignatures come down the stream.
+	Above []topology.Node
+	// Keys are those of Journals: what comes down as countersigned was signed by them.
+	Keys    map[journal.ID]*journal.PublicKey
+	Version string
 
 	Interval int64 // microseconds between heartbeats
 	Batch    int   // bytes of entries in one batch, about
-	Window   int   // bytes sent and not acknowledged
+	Window   int   // bytes sent and not acknowledged, or less if the parent says so
 	InFlight int   // messages sent and not acknowledged
 
 	// Jitter gives numbers in [0, 1) that spread retries.
@@ -82,12 +88,15 @@ type flight struct {
 
 // Effect is something to be done. One field is set.
 type Effect struct {
-	Dial   *Dial
-	Send   *dubanv1.SyncRequest
-	Load   *Load
-	Beat   *Beat
-	Keep   *Keep
-	Hangup string // reason; the stream is to be ended, and Closed called
+	Dial     *Dial
+	Send     *dubanv1.SyncRequest
+	Load     *Load
+	Beat     *Beat
+	Keep     *Keep
+	Announce *Announce
+	Take     *dubanv1.SyncLetter // for federation.Above; answered by Took. In order.
+	Serve    *dubanv1.SyncFetch  // for federation.Files, or to be given up
+	Hangup   string              // reason; the stream is to be ended, and Closed called
 }
 
 // Dial asks for a new stream after a pause of patience.
@@ -103,13 +112,17 @@ type Load struct {
 // Beat asks for a fresh checkpoint of a journal; answered by Stamped.
 type Beat struct{ Journal journal.ID }
 
-// Keep asks to store what the parent acknowledged and countersigned.
+// Keep asks to store what the other end acknowledged and countersigned, or what it brought of a node above it.
 type Keep struct {
 	Journal journal.ID
+	By      jurisdiction.Code // the node above whose word came down; empty where the other end speaks for itself
 	Size    uint64
 	Time    int64 // stated by the checkpoint
 	Note    []byte
 }
+
+// Announce tells which entry kinds the other end and everything above it know.
+type Announce struct{ Kinds []uint32 }
 
 // NewCore makes a Core that wants to dial at once.
 func NewCore(cfg CoreConfig) *Core {
@@ -138,10 +151,13 @@ func (c *Core) Grown(id journal.ID, size uint64) {
 	}
 }
 
+// At tells where this node stands with letters from above, for the next hello.
+func (c *Core) At(letters []*dubanv1.LetterPosition) { c.letters = letters }
+
 // Opened says that the stream that Dial asked for is there.
 func (c *Core) Opened(now int64) {
 	c.state = hello
-	h := &dubanv1.SyncHello{Code: string(c.cfg.Code), NowUs: now, Version: c.cfg.Version, Kinds: federation.Kinds()}
+	h := &dubanv1.SyncHello{Code: string(c.cfg.Code), NowUs: now, Version: c.cfg.Version, Kinds: federation.Kinds(), Letters: c.letters}
 	for _, id := range c.order {
 		h.Journals = append(h.Journals, id[:])
 	}
@@ -177,6 +193,12 @@ func (c *Core) Received(m *dubanv1.SyncResponse, now int64) {
 		c.ack(m.GetAck(), now)
 	case c.state == open && m.GetRefusal() != nil:
 		c.refusal(m.GetRefusal())
+	case c.state == open && m.GetLetter() != nil:
+		c.out = append(c.out, Effect{Take: m.GetLetter()})
+	case c.state == open && m.GetWitness() != nil:
+		c.witness(m.GetWitness())
+	case c.state == open && m.GetFetch() != nil:
+		c.out = append(c.out, Effect{Serve: m.GetFetch()})
 	case c.state == open && m.GetWelcome() == nil: // a later version's
 	default:
 		c.hangup("the parent sent a message that has no place here")
@@ -204,7 +226,11 @@ func (c *Core) welcome(w *dubanv1.SyncWelcome, now int64) {
 	}
 	c.state, c.problem = open, ""
 	c.skew = w.GetNowUs() - now
-	c.kinds = w.GetKinds()
+	c.window = c.cfg.Window
+	if told := w.GetWindow(); told > 0 && told < uint64(c.window) {
+		c.window = int(told)
+	}
+	c.out = append(c.out, Effect{Announce: &Announce{Kinds: w.GetKinds()}})
 	if own := c.lanes[c.order[0]]; own.acked > own.have {
 		c.problem = fmt.Sprintf("the parent has %d entries of this node's journal, and here are only %d: was it restored from an old copy?",
 			own.acked, own.have)
@@ -248,6 +274,36 @@ func (c *Core) ack(a *dubanv1.SyncAck, now int64) {
 	l.acked = max(l.acked, a.GetSize())
 	c.skew, c.attempts = a.GetNowUs()-now, 0
 	c.out = append(c.out, Effect{Keep: &Keep{Journal: id, Size: point.Size, Time: point.Time, Note: a.GetCountersigned()}})
+}
+
+// witness takes what a node above countersigned. What does not hold is left aside: there is nothing to be had from it.
+func (c *Core) witness(w *dubanv1.SyncWitness) {
+	id, err := journal.IDFrom(w.GetJournal())
+	key := c.cfg.Keys[id]
+	if err != nil || c.lanes[id] == nil || key == nil {
+		return
+	}
+	point, err := key.Open(w.GetCountersigned())
+	if err != nil {
+		c.problem = fmt.Sprintf("a countersignature from above is under what nobody signed: %v", err)
+		return
+	}
+	for _, n := range c.cfg.Above {
+		if _, err := n.Key.Witnessed(w.GetCountersigned()); err == nil && n.Key != c.cfg.Parent {
+			c.out = append(c.out, Effect{Keep: &Keep{Journal: id, By: n.Code, Size: point.Size, Time: point.Time, Note: w.GetCountersigned()}})
+		}
+	}
+}
+
+// Took answers Take.
+func (c *Core) Took(a *dubanv1.SyncLetterAck) {
+	if c.state != open {
+		return
+	}
+	if a.GetRefused() != "" {
+		c.problem = "a letter from above was refused: " + a.GetRefused()
+	}
+	c.send(&dubanv1.SyncRequest{Message: &dubanv1.SyncRequest_LetterAck{LetterAck: a}})
 }
 
 func (c *Core) refusal(r *dubanv1.SyncRefusal) {
@@ -353,7 +409,7 @@ func (c *Core) pump() {
 			c.out = append(c.out, Effect{Beat: &Beat{Journal: id}})
 		}
 	}
-	if c.loading || c.bytes >= c.cfg.Window || c.messages >= c.cfg.InFlight {
+	if c.loading || c.bytes >= c.window || c.messages >= c.cfg.InFlight {
 		return
 	}
 	for i := range c.order {
@@ -361,7 +417,7 @@ func (c *Core) pump() {
 		id := c.order[at]
 		if l := c.lanes[id]; !l.stopped() && l.sent < l.have {
 			c.turn, c.loading = at+1, true
-			c.out = append(c.out, Effect{Load: &Load{Journal: id, From: l.sent, Bytes: c.cfg.Batch}})
+			c.out = append(c.out, Effect{Load: &Load{Journal: id, From: l.sent, Bytes: min(c.cfg.Batch, max(c.window/2, 1))}})
 			return
 		}
 	}
@@ -382,7 +438,7 @@ func (c *Core) hangup(reason string) {
 
 // Status says how the Core stands.
 func (c *Core) Status() Status {
-	s := Status{Connected: c.state == open, Skew: c.skew, Heard: c.heard, Kinds: c.kinds, Problem: c.problem,
+	s := Status{Connected: c.state == open, Skew: c.skew, Heard: c.heard, Problem: c.problem,
 		Acknowledged: make(map[journal.ID]uint64, len(c.order)), Refused: map[journal.ID]string{}}
 	for id, l := range c.lanes {
 		s.Acknowledged[id] = l.acked

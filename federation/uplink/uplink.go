@@ -3,10 +3,11 @@
 //
 // What it promises: it goes on where the parent stands, whatever broke; it sends entries as the bytes that were hashed, and
 // journals from below with the checkpoints that it was given; what the parent acknowledges it checks and keeps. An idle node
-// tells its time and size at every interval. What it doesn't do: it decides nothing from what the parent says, beyond what
-// to send next.
+// tells its time and size at every interval. Where the word of a node above the parent has not come down for too long, it
+// dials that node itself, until it does again. What it doesn't do: it decides nothing from what the parent says, beyond what
+// to send next; letters and attachments are for who is plugged in.
 //
-// Core is the state machine; Uplink is the thin driver that gives it a store, a stream and a clock.
+// Core is the state machine of one stream; Uplink is the thin driver that gives it a store, a stream and a clock.
 package uplink
 
 import (
@@ -16,12 +17,12 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"duban.internal/federation"
 	"duban.internal/federation/topology"
@@ -30,20 +31,13 @@ import (
 	"duban.internal/node/journal"
 	"duban.internal/node/jurisdiction"
 	"duban.internal/node/store"
-	dubanv1 "duban.internal/proto/duban/v1"
 )
 
 // Store is what the uplink needs of a store.
 type Store interface {
-	Own() journal.ID
+	Reader
 	Append(ctx context.Context, commands ...store.Command) ([]store.Result, []error)
-	Stamp(ctx context.Context) (size uint64, at int64, err error)
-	Read(ctx context.Context, id journal.ID, from uint64, max int) ([]journal.Entry, error)
-	Hashes(id journal.ID) (tlog.HashReader, error)
 	Journals() []store.Info
-	Journal(id journal.ID) (store.Info, bool)
-	Get(ctx context.Context, id journal.ID, t *store.Table, key ...any) (store.Row, bool, error)
-	View(ctx context.Context, fn func(q store.Queryer) error) error
 	Watch() <-chan struct{}
 	Lease(ctx context.Context) (context.Context, error)
 }
@@ -57,16 +51,28 @@ type Config struct {
 	Clock  clock.Clock
 	Log    *slog.Logger
 	Parent string      // address of the parent; the topology's where empty
-	TLS    *tls.Config // with the own certificate; identity.Pair.Client makes one
+	TLS    *tls.Config // with the own certificate, for the parent; identity.Pair.Client makes one
+	// Ancestors are the nodes above the parent that are dialed where their word doesn't come down.
+	Ancestors []Ancestor
 	// Version of the program, for the parent's log.
 	Version string
 	// DialOptions go before the uplink's own: interceptors that map errors, say.
 	DialOptions []grpc.DialOption
+	Letters     federation.Above // takes what comes down; nil where nothing is taken
+	Files       federation.Files // gives attachments to who asks from above; nil where none are given
 
 	Interval time.Duration // between heartbeats, in the node's time: 30 s where 0
+	Around   time.Duration // how old, in the node's time, an ancestor's word may be before it is dialed: 15 min where 0
 	Silence  time.Duration // how long an answer is waited for, in patience: 60 s where 0
 	Batch    int           // bytes of one batch, about: 1 MiB where 0
-	Window   int           // bytes sent and not acknowledged: 16 MiB where 0
+	Window   int           // bytes sent and not acknowledged: 16 MiB where 0, and no more than the parent says
+}
+
+// Ancestor is a node above the parent, and how it is dialed.
+type Ancestor struct {
+	Code    jurisdiction.Code
+	Address string
+	TLS     *tls.Config // with the own certificate, for this node
 }
 
 // inFlight bounds the messages that wait for their acknowledgement.
@@ -79,32 +85,50 @@ type Status struct {
 	Heard        int64 // when the parent spoke last; 0 where it never did
 	Acknowledged map[journal.ID]uint64
 	Refused      map[journal.ID]string // journals that the parent takes no more of, or that can't be read here, and why
-	Kinds        []uint32              // entry kinds that the parent knows: others are not to be written yet
-	Problem      string                // what went wrong last; empty while all goes well
+	// Kinds are the entry kinds that the parent and everything above it said they know, now or before the last start: others
+	// are not to be written yet. nil where no parent ever said.
+	Kinds   []uint32
+	Problem string  // what went wrong last; empty while all goes well
+	Above   []Above // the nodes above the parent, from below
 }
 
-// Uplink drives a Core. Run may be called once.
+// Above says how a node above the parent is heard.
+type Above struct {
+	Code jurisdiction.Code
+	// Witnessed is the time, by this node's clock, that the last own checkpoint that it countersigned states.
+	Witnessed int64
+	Dialed    bool // its word stayed away, and it is dialed past the parent
+	Connected bool
+	Problem   string // of that stream
+}
+
+// Uplink drives a Core for each stream. Run may be called once.
 type Uplink struct {
-	cfg     Config
-	parent  topology.Node
-	portion CoreConfig
-	core    *Core // of this lease
-	conn    *grpc.ClientConn
-	stream  *stream // nil while there is none
-	keep    map[journal.ID]*Keep
+	cfg    Config
+	parent *link
+	around []*link
 
 	mu     sync.Mutex
 	status Status
+	heard  map[jurisdiction.Code]word
 }
 
-// New checks cfg. The connection is made by Run.
+// word is what is known of a node above the parent.
+type word struct {
+	time     int64 // stated by the last own checkpoint that it countersigned
+	byParent int64 // of those that came down by the parent
+}
+
+// New checks cfg. Connections are made by Run.
 func New(cfg Config) (*Uplink, error) {
-	if cfg.Interval == 0 {
-		cfg.Interval = 30 * time.Second
+	def := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
 	}
-	if cfg.Silence == 0 {
-		cfg.Silence = time.Minute
-	}
+	def(&cfg.Interval, 30*time.Second)
+	def(&cfg.Around, 15*time.Minute)
+	def(&cfg.Silence, time.Minute)
 	if cfg.Batch == 0 {
 		cfg.Batch = 1 << 20
 	}
@@ -134,248 +158,191 @@ func New(cfg Config) (*Uplink, error) {
 	if cfg.Store.Own() != self.Journal {
 		return nil, fault.New(fault.Invalid, "the store's journal is %s, the topology's %s", cfg.Store.Own(), self.Journal)
 	}
-	journals := []journal.ID{self.Journal}
-	for _, n := range cfg.Tree.All() {
-		if n.Code != cfg.Code && cfg.Tree.Within(n.Code, cfg.Code) {
-			journals = append(journals, n.Journal)
-		}
-	}
+	u := &Uplink{cfg: cfg, heard: map[jurisdiction.Code]word{}}
 	portion := CoreConfig{
-		Code: cfg.Code, Journals: journals, Parent: parent.Key, Version: cfg.Version,
+		Code: cfg.Code, Parent: parent.Key, Version: cfg.Version, Keys: map[journal.ID]*journal.PublicKey{},
 		Interval: cfg.Interval.Microseconds(), Batch: cfg.Batch, Window: cfg.Window, InFlight: inFlight, Jitter: rand.Float64,
 	}
-	options := append(append([]grpc.DialOption(nil), cfg.DialOptions...),
-		grpc.WithTransportCredentials(credentials.NewTLS(cfg.TLS)),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(federation.MaxMessage), grpc.MaxCallSendMsgSize(federation.MaxMessage)),
-		grpc.WithInitialWindowSize(4<<20), grpc.WithInitialConnWindowSize(8<<20))
-	conn, err := grpc.NewClient(cfg.Parent, options...)
-	if err != nil {
-		return nil, fault.New(fault.Invalid, "parent %s: %w", cfg.Parent, err)
+	portion.add(self)
+	for _, n := range cfg.Tree.All() {
+		if n.Code != cfg.Code && cfg.Tree.Within(n.Code, cfg.Code) {
+			portion.add(n)
+		}
 	}
-	return &Uplink{cfg: cfg, parent: parent, portion: portion, conn: conn, keep: map[journal.ID]*Keep{}}, nil
+	var codes []jurisdiction.Code
+	for n := parent; ok; n, ok = cfg.Tree.Node(n.Parent) {
+		portion.Above = append(portion.Above, n)
+		if n.Code != parent.Code {
+			u.status.Above = append(u.status.Above, Above{Code: n.Code})
+			codes = append(codes, n.Code)
+		}
+	}
+	var err error
+	if u.status.Kinds, err = federation.ReadAnnounced(context.Background(), cfg.Store); err != nil {
+		return nil, err
+	}
+	if u.parent, err = u.link(parent, cfg.Parent, cfg.TLS, portion); err != nil {
+		return nil, err
+	}
+	u.parent.source.Ancestors = codes
+	for _, a := range cfg.Ancestors {
+		i := slices.IndexFunc(portion.Above, func(n topology.Node) bool { return n.Code == a.Code })
+		if i < 1 {
+			return nil, fault.New(fault.Invalid, "ancestors: %.20q is not above the parent %s", string(a.Code), parent.Code)
+		}
+		past := portion
+		past.Parent = portion.Above[i].Key
+		l, err := u.link(portion.Above[i], a.Address, a.TLS, past)
+		if err != nil {
+			return nil, err
+		}
+		l.around = a.Code
+		u.around = append(u.around, l)
+	}
+	return u, nil
+}
+
+func (c *CoreConfig) add(n topology.Node) {
+	c.Journals = append(c.Journals, n.Journal)
+	c.Keys[n.Journal] = n.Key
 }
 
 // Status says how the uplink stands.
 func (u *Uplink) Status() Status {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.status
-}
-
-// stream is one open stream with its reader.
-type stream struct {
-	grpc.BidiStreamingClient[dubanv1.SyncRequest, dubanv1.SyncResponse]
-	cancel   context.CancelFunc
-	received chan *dubanv1.SyncResponse // room for all that may be in flight
-	failed   chan error
+	s := u.status
+	s.Above = slices.Clone(s.Above)
+	return s
 }
 
 // Run sends, while this replica leads, until ctx ends, whose error it returns, or until the store fails.
-func (u *Uplink) Run(ctx context.Context) error {
+func (u *Uplink) Run(ctx context.Context) (err error) {
+	defer func() {
+		for _, l := range append([]*link{u.parent}, u.around...) {
+			err = errors.Join(err, l.conn.Close())
+		}
+	}()
 	for {
 		lease, err := u.cfg.Store.Lease(ctx)
-		if err == nil {
-			u.core = NewCore(u.portion)
-			err = u.run(lease)
-			u.closeStream()
-			if ctx.Err() == nil && (lease.Err() != nil || fault.Is(err, fault.NotLeader)) {
-				continue // another replica leads
-			}
+		if err != nil {
+			return err
 		}
-		return errors.Join(err, u.conn.Close())
+		if err := u.begin(lease); err != nil {
+			return err
+		}
+		group, inside := errgroup.WithContext(lease)
+		group.Go(func() error { return u.parent.run(inside) })
+		for _, l := range u.around {
+			group.Go(func() error { return u.watch(inside, l) })
+		}
+		err = group.Wait()
+		if ctx.Err() == nil && (lease.Err() != nil || fault.Is(err, fault.NotLeader)) {
+			continue // another replica leads
+		}
+		return err
 	}
 }
 
-func (u *Uplink) run(ctx context.Context) error {
-	never := make(chan time.Time)
-	var dial, tick, silence clock.Timer
-	var tickAt int64
-	stop := func(t *clock.Timer) {
-		if t.Stop != nil {
-			t.Stop()
-		}
-		*t = clock.Timer{C: never}
+// begin reads what the nodes above said last. Who was not heard of since the start has all the time from then on.
+func (u *Uplink) begin(ctx context.Context) error {
+	rows, err := u.cfg.Store.Scan(ctx, u.cfg.Store.Own(), federation.Ancestor, nil, 64)
+	if err != nil {
+		return fmt.Errorf("reading what the nodes above said: %w", err)
 	}
-	for _, t := range []*clock.Timer{&dial, &tick, &silence} {
-		stop(t)
-		defer func() { stop(t) }()
-	}
-	for {
-		watch := u.cfg.Store.Watch()
-		for _, info := range u.cfg.Store.Journals() {
-			u.core.Grown(info.ID, info.Size)
-		}
-		for effects := u.core.Effects(); len(effects) > 0; effects = u.core.Effects() {
-			for _, e := range effects {
-				if e.Dial != nil {
-					stop(&dial)
-					dial = u.cfg.Clock.Patience(e.Dial.After)
-					continue
-				}
-				if err := u.do(ctx, e); err != nil {
-					return err
-				}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, row := range rows {
+		code, _ := row[0].(string)
+		u.say(jurisdiction.Code(code), row[2].(int64), false)
+		for _, l := range u.around {
+			if string(l.around) == code {
+				l.last.size = uint64(row[1].(int64))
 			}
 		}
-		if err := u.keepAll(ctx); err != nil {
+	}
+	return nil
+}
+
+// say notes the word of a node above; the lock is held.
+func (u *Uplink) say(code jurisdiction.Code, at int64, byParent bool) {
+	w := u.heard[code]
+	w.time = max(w.time, at)
+	if byParent {
+		w.byParent = max(w.byParent, at)
+	}
+	u.heard[code] = w
+	for i := range u.status.Above {
+		if u.status.Above[i].Code == code {
+			u.status.Above[i].Witnessed = w.time
+		}
+	}
+	for _, l := range u.around {
+		if l.around == code {
+			select {
+			case l.moved <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// watch dials a node above past the parent while its word stays away.
+func (u *Uplink) watch(ctx context.Context, l *link) error {
+	since := u.now()
+	for {
+		// Its word may be as old as Around.
+		u.mu.Lock()
+		last := max(u.heard[l.around].time, since)
+		u.mu.Unlock()
+		if left := last + u.cfg.Around.Microseconds() - u.now(); left > 0 {
+			if err := clock.Sleep(ctx, u.cfg.Clock, time.Duration(left)*time.Microsecond); err != nil {
+				return err
+			}
+			continue
+		}
+		begun := u.now()
+		u.cfg.Log.Warn("the word of a node above stays away: it is dialed past the parent", "node", string(l.around), "last_us", last)
+		u.dialed(l.around, true)
+		if err := u.past(ctx, l, begun); err != nil {
 			return err
 		}
-		u.report()
-		if at, ok := u.core.NextTick(); ok && (at != tickAt || tick.C == never) {
-			stop(&tick)
-			tick, tickAt = u.cfg.Clock.Timer(time.Duration(max(at-u.now(), 0))*time.Microsecond), at
-		}
-		switch waiting := u.stream != nil && u.core.Waiting(); {
-		case !waiting:
-			stop(&silence)
-		case silence.C == never:
-			silence = u.cfg.Clock.Patience(u.cfg.Silence)
-		}
-		var received chan *dubanv1.SyncResponse
-		var failed chan error
-		if u.stream != nil {
-			received, failed = u.stream.received, u.stream.failed
+		u.cfg.Log.Info("the word of a node above comes down again", "node", string(l.around))
+		u.dialed(l.around, false)
+	}
+}
+
+// past runs a stream past the parent until the node's word on a checkpoint made since comes down by the parent.
+func (u *Uplink) past(ctx context.Context, l *link, begun int64) error {
+	inside, stop := context.WithCancel(ctx)
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- l.run(inside) }()
+	for {
+		u.mu.Lock()
+		back := u.heard[l.around].byParent > begun
+		u.mu.Unlock()
+		if back {
+			stop()
+			<-done
+			return ctx.Err()
 		}
 		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-watch:
-		case <-dial.C:
-			stop(&dial)
-			u.open(ctx)
-		case <-tick.C:
-			stop(&tick)
-			u.core.Ticked(u.now())
-		case <-silence.C:
-			u.close(fmt.Sprintf("the parent did not answer for %v", u.cfg.Silence))
-		case m := <-received:
-			stop(&silence)
-			u.core.Received(m, u.now())
-			for more := true; more; { // what else is there shares one commit of acknowledgements
-				select {
-				case m := <-received:
-					u.core.Received(m, u.now())
-				default:
-					more = false
-				}
-			}
-		case err := <-failed:
-			u.close(err.Error())
+		case err := <-done:
+			return err
+		case <-l.moved:
+		}
+	}
+}
+
+func (u *Uplink) dialed(code jurisdiction.Code, yes bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for i := range u.status.Above {
+		if a := &u.status.Above[i]; a.Code == code {
+			a.Dialed, a.Connected, a.Problem = yes, false, ""
 		}
 	}
 }
 
 func (u *Uplink) now() int64 { return clock.Micros(u.cfg.Clock.Now()) }
-
-// open begins a stream. Whether the parent is there shows when the first answer comes.
-func (u *Uplink) open(ctx context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
-	u.conn.ResetConnectBackoff() // the core's pauses are enough
-	client, err := dubanv1.NewSyncServiceClient(u.conn).Sync(ctx, grpc.UseCompressor(federation.Compression))
-	if err != nil {
-		cancel()
-		u.close(err.Error())
-		return
-	}
-	s := &stream{BidiStreamingClient: client, cancel: cancel,
-		received: make(chan *dubanv1.SyncResponse, 2*inFlight), failed: make(chan error, 1)}
-	go func() {
-		for {
-			m, err := s.Recv()
-			if err != nil {
-				s.failed <- err
-				return
-			}
-			select {
-			case s.received <- m:
-			case <-ctx.Done():
-				s.failed <- ctx.Err()
-				return
-			}
-		}
-	}()
-	u.stream = s
-	u.core.Opened(u.now())
-}
-
-func (u *Uplink) closeStream() {
-	if u.stream != nil {
-		u.stream.cancel()
-		u.stream = nil
-	}
-}
-
-func (u *Uplink) close(reason string) {
-	u.closeStream()
-	u.cfg.Log.Warn("sync with the parent ended", "parent", string(u.parent.Code), "reason", reason)
-	u.core.Closed(reason)
-}
-
-// do carries out an effect. An error is the store's and ends the uplink; the stream's failures begin it anew.
-func (u *Uplink) do(ctx context.Context, e Effect) error {
-	switch {
-	case u.stream == nil && e.Keep == nil: // of a stream that is gone
-	case e.Send != nil:
-		if err := u.stream.Send(e.Send); err != nil {
-			// The reason comes with the reader's error.
-			select {
-			case err = <-u.stream.failed:
-			case <-ctx.Done():
-			}
-			u.close(err.Error())
-		}
-	case e.Load != nil:
-		entries, note, err := u.load(ctx, e.Load)
-		if err != nil {
-			return u.broken(e.Load.Journal, err)
-		}
-		u.core.Loaded(e.Load.Journal, e.Load.From, entries, note)
-	case e.Beat != nil:
-		if err := u.beat(ctx, e.Beat.Journal); err != nil {
-			return u.broken(e.Beat.Journal, err)
-		}
-	case e.Keep != nil:
-		u.keep[e.Keep.Journal] = e.Keep
-	case e.Hangup != "":
-		u.close(e.Hangup)
-	}
-	return nil
-}
-
-// broken goes on without a journal whose stored bytes are not what was hashed; other errors end the uplink.
-func (u *Uplink) broken(id journal.ID, err error) error {
-	if !fault.Is(err, fault.Corrupt) {
-		return err
-	}
-	u.cfg.Log.Error("a journal can't be read", "journal", id.String(), "error", err)
-	u.core.Broken(id, err.Error())
-	return nil
-}
-
-// keepAll stores the last acknowledgement of each journal in one commit.
-func (u *Uplink) keepAll(ctx context.Context) error {
-	if len(u.keep) == 0 {
-		return nil
-	}
-	var changes []store.Change
-	for id, k := range u.keep {
-		changes = append(changes, store.Change{Table: federation.Acknowledged, Owner: id,
-			Row: store.Row{int64(k.Size), k.Time, k.Note}})
-	}
-	clear(u.keep)
-	_, errs := u.cfg.Store.Append(ctx, store.Command{Changes: changes})
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("keeping acknowledgements: %w", err)
-	}
-	return nil
-}
-
-func (u *Uplink) report() {
-	s := u.core.Status()
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if s.Connected && !u.status.Connected {
-		u.cfg.Log.Info("sync with the parent begun", "parent", string(u.parent.Code), "skew_us", s.Skew)
-	}
-	u.status = s
-}
