@@ -2,15 +2,16 @@
 //
 // What it promises: Put answers once the bytes are durable (file and folders fsynced) and are what their name says; nothing is
 // ever changed or removed; a broken upload leaves nothing behind; memory does not grow with a file's size. Any number of
-// uploads and readings may run at once, also of the same bytes.
+// uploads and readings may run at once, also of the same bytes. What is brought from another node may come in pieces, with
+// breaks between (Resume).
 //
-// What it doesn't do yet: copies on a majority of replicas, and fetching from the node below; a file is durable on this
-// machine's disk. Which case an attachment belongs to is the journal's to say.
+// What it doesn't do yet: copies on a majority of replicas; a file is durable on this machine's disk. Which case an
+// attachment belongs to is the journal's to say, and bringing one from the node below is federation/fetch's to do.
 //
 // # Files
 //
 // dir/ab/abcd...: 64 hexadecimal digits, in the folder of the first two. dir/incoming holds uploads under way; what a
-// crash left there is removed at start.
+// crash left there is removed at start. dir/partial holds what is coming in by pieces, and stays.
 package attachment
 
 import (
@@ -19,11 +20,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"duban.internal/node/fault"
 )
@@ -41,6 +42,9 @@ type Config struct {
 type Files struct {
 	dir string
 	max uint64
+
+	mu     sync.Mutex
+	coming map[[sha256.Size]byte]bool // Partials that are open
 }
 
 // Open makes the folder ready and clears what a crash left.
@@ -51,12 +55,14 @@ func Open(c Config) (*Files, error) {
 	if c.Dir == "" {
 		return nil, fault.Refuse(fault.Invalid, "attachments", fault.Field{Field: "Dir", Description: "is missing: expected a folder"})
 	}
-	f := &Files{dir: c.Dir, max: c.Max}
+	f := &Files{dir: c.Dir, max: c.Max, coming: map[[sha256.Size]byte]bool{}}
 	if err := os.RemoveAll(f.incoming()); err != nil {
 		return nil, fmt.Errorf("attachments: %w", err)
 	}
-	if err := os.MkdirAll(f.incoming(), 0o700); err != nil {
-		return nil, fmt.Errorf("attachments: %w", err)
+	for _, dir := range []string{f.incoming(), f.partial()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("attachments: %w", err)
+		}
 	}
 	if err := syncDir(f.dir); err != nil {
 		return nil, fmt.Errorf("attachments: %w", err)
@@ -168,7 +174,7 @@ func wrongSize(announced, came uint64) error {
 type tee struct {
 	ctx context.Context
 	r   io.Reader
-	h   hash.Hash
+	h   io.Writer
 }
 
 // Read reads from the upload.
@@ -177,7 +183,7 @@ func (t *tee) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := t.r.Read(p)
-	t.h.Write(p[:n])
+	_, _ = t.h.Write(p[:n]) // a digest never fails
 	return n, err
 }
 
