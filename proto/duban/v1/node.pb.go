@@ -275,7 +275,9 @@ type AncestorStatus struct {
 	// How many entries of its journal addressed to this node have arrived.
 	Letters uint64 `protobuf:"varint,6,opt,name=letters,proto3" json:"letters,omitempty"`
 	// Why its letters are refused; empty where they are not.
-	Refused       string `protobuf:"bytes,7,opt,name=refused,proto3" json:"refused,omitempty"`
+	Refused string `protobuf:"bytes,7,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Its journal id, 16 bytes.
+	Journal       []byte `protobuf:"bytes,8,opt,name=journal,proto3" json:"journal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -357,6 +359,13 @@ func (x *AncestorStatus) GetRefused() string {
 		return x.Refused
 	}
 	return ""
+}
+
+func (x *AncestorStatus) GetJournal() []byte {
+	if x != nil {
+		return x.Journal
+	}
+	return nil
 }
 
 // AcceptClockRequest accepts the clock as it is.
@@ -986,7 +995,7 @@ const file_duban_v1_node_proto_rawDesc = "" +
 	"\x06leader\x18\x0f \x01(\bR\x06leader\x12#\n" +
 	"\rclock_stopped\x18\x10 \x01(\tR\fclockStopped\x126\n" +
 	"\tancestors\x18\x11 \x03(\v2\x18.duban.v1.AncestorStatusR\tancestors\x12%\n" +
-	"\x0eparent_problem\x18\x12 \x01(\tR\rparentProblem\"\xd5\x01\n" +
+	"\x0eparent_problem\x18\x12 \x01(\tR\rparentProblem\"\xef\x01\n" +
 	"\x0eAncestorStatus\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12!\n" +
 	"\fwitnessed_us\x18\x02 \x01(\x03R\vwitnessedUs\x12%\n" +
@@ -994,7 +1003,8 @@ const file_duban_v1_node_proto_rawDesc = "" +
 	"\bheard_us\x18\x04 \x01(\x03R\aheardUs\x12\x16\n" +
 	"\x06direct\x18\x05 \x01(\bR\x06direct\x12\x18\n" +
 	"\aletters\x18\x06 \x01(\x04R\aletters\x12\x18\n" +
-	"\arefused\x18\a \x01(\tR\arefused\"M\n" +
+	"\arefused\x18\a \x01(\tR\arefused\x12\x18\n" +
+	"\ajournal\x18\b \x01(\fR\ajournal\"M\n" +
 	"\x12AcceptClockRequest\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1f\n" +
 	"\vaccepted_by\x18\x02 \x01(\tR\n" +

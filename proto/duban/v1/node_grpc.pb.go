@@ -36,7 +36,7 @@ type NodeServiceClient interface {
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusResponse, error)
 	// AcceptClock puts on record that the node's clock is right although it jumped: the node records again.
 	AcceptClock(ctx context.Context, in *AcceptClockRequest, opts ...grpc.CallOption) (*AcceptClockResponse, error)
-	// ReadmitJournal lifts the refusal of a journal from below, once people have settled it.
+	// ReadmitJournal lifts the refusal of a journal from below, or of letters from above, once people have settled it.
 	ReadmitJournal(ctx context.Context, in *ReadmitJournalRequest, opts ...grpc.CallOption) (*ReadmitJournalResponse, error)
 }
 
@@ -88,7 +88,7 @@ type NodeServiceServer interface {
 	GetStatus(context.Context, *GetStatusRequest) (*GetStatusResponse, error)
 	// AcceptClock puts on record that the node's clock is right although it jumped: the node records again.
 	AcceptClock(context.Context, *AcceptClockRequest) (*AcceptClockResponse, error)
-	// ReadmitJournal lifts the refusal of a journal from below, once people have settled it.
+	// ReadmitJournal lifts the refusal of a journal from below, or of letters from above, once people have settled it.
 	ReadmitJournal(context.Context, *ReadmitJournalRequest) (*ReadmitJournalResponse, error)
 	mustEmbedUnimplementedNodeServiceServer()
 }
