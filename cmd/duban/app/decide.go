@@ -6,7 +6,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"duban.internal/federation"
 	"duban.internal/node/access"
 	"duban.internal/node/fault"
 	"duban.internal/node/journal"
@@ -40,18 +39,11 @@ func (s nodeService) ReadmitJournal(ctx context.Context, req *dubanv1.ReadmitJou
 		return nil, err
 	}
 	n := s.n
-	m, ok := n.tree.Journal(id)
-	if !ok || n.downlink == nil || m.Code == n.self.Code || !n.tree.Within(m.Code, n.self.Code) {
-		return nil, fault.Refuse(fault.NotFound, "no such journal below this node", fault.Field{Field: "journal", Description: id.String()})
-	}
-	_, refused, err := n.store.Get(ctx, n.store.Own(), federation.PeerRefusal, id[:])
+	code, err := n.settles(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if !refused {
-		return nil, fault.Refuse(fault.Precondition, "there is nothing to settle", fault.Field{Field: "journal", Description: "of " + string(m.Code) + " is not refused here"})
-	}
-	payload, err := proto.Marshal(&dubanv1.JournalReadmitted{Journal: id[:], Code: string(m.Code), Reason: req.GetReason(), DecidedBy: req.GetDecidedBy()})
+	payload, err := proto.Marshal(&dubanv1.JournalReadmitted{Journal: id[:], Code: string(code), Reason: req.GetReason(), DecidedBy: req.GetDecidedBy()})
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"duban.internal/escalation"
 	"duban.internal/federation"
 	"duban.internal/federation/downlink"
+	"duban.internal/federation/letters"
 	"duban.internal/federation/topology"
 	"duban.internal/federation/uplink"
 	"duban.internal/node/caseview"
@@ -54,7 +55,9 @@ type Node struct {
 	cases    *caseview.View
 	runner   *escalation.Runner
 	downlink *downlink.Downlink // nil for a street: nothing lies below it
+	letters  *letters.Runner    // writes what goes down; nil where nothing lies below
 	uplink   *uplink.Uplink     // nil for a city: nothing lies above it
+	box      *letters.Box       // takes what comes down; nil where nothing lies above
 
 	settled bool // the journal has been brought up to the configuration
 
@@ -189,56 +192,6 @@ func (n *Node) bootstrap(ctx context.Context) error {
 	return nil
 }
 
-// federate makes the ends of the sync that this node's place in the tree asks for.
-func (n *Node) federate(ctx context.Context) (err error) {
-	log := n.log.With(slog.String("part", "federation"))
-	if len(n.tree.Children(n.self.Code)) > 0 {
-		n.downlink, err = downlink.New(ctx, downlink.Config{
-			Code: n.self.Code, Tree: n.tree, Key: n.key, Store: n.store, Clock: n.clock, Log: log,
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if n.cfg.Parent == "" {
-		return nil
-	}
-	parent := identity.Identity{City: n.tree.City(), Kind: identity.Node, Code: n.self.Parent}
-	n.uplink, err = uplink.New(uplink.Config{
-		Code: n.self.Code, Tree: n.tree, Key: n.key, Store: n.store, Clock: n.clock, Log: log, Parent: n.cfg.Parent,
-		TLS: n.pair.Client(parent), Version: Version(), Interval: n.cfg.Intervals.Checkpoint, DialOptions: rpc.DialOptions(),
-	})
-	if err != nil {
-		return err
-	}
-	n.recorder.listen(n.uplink.Status)
-	return nil
-}
-
-// escalate makes the runner.
-func (n *Node) escalate(context.Context) (err error) {
-	n.runner, err = escalation.New(escalation.Config{
-		Store: n.store, Registry: n.registry, Cases: n.cases, Tree: n.divisions, Code: n.self.Code, Clock: n.clock,
-		Peer: n.peer, Witnessed: n.witnessed, Grace: n.cfg.Intervals.Grace, Silence: n.cfg.Intervals.Silence,
-		Log: n.log.With(slog.String("part", "escalation")), Metrics: n.metrics,
-	})
-	return err
-}
-
-func (n *Node) peer(id journal.ID) escalation.Peer {
-	if n.downlink == nil {
-		return escalation.Peer{}
-	}
-	return escalation.Peer(n.downlink.Peer(id))
-}
-
-func (n *Node) witnessed(ctx context.Context, id journal.ID, number uint64) (int64, uint64, bool, error) {
-	if n.downlink == nil {
-		return 0, 0, false, nil
-	}
-	return n.downlink.Witnessed(ctx, id, number)
-}
-
 // Run works until ctx ends, which is no error, or until a part fails: then the others are stopped and its error tells
 // which it was.
 func (n *Node) Run(ctx context.Context) error {
@@ -258,6 +211,10 @@ func (n *Node) Run(ctx context.Context) error {
 	run("clock", n.watchClock)
 	if !n.cfg.Patch.Mute {
 		run("escalation", n.runner.Run)
+	}
+	if n.downlink != nil {
+		run("downlink", n.downlink.Run)
+		run("letters", n.letters.Run)
 	}
 	if n.uplink != nil {
 		run("uplink", n.uplink.Run)

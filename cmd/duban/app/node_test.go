@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -108,32 +109,49 @@ func TestThreeTiers(t *testing.T) {
 	require.Equal(t, "street", own.Tier)
 	require.True(t, own.Leader)
 	require.Len(t, own.Journals, 1)
-	require.EqualValues(t, 3, own.Journals[0].Size, "name, profile and calendar")
 	require.True(t, strings.HasPrefix(own.Profile, "tianjin "))
-	var above *dubanv1.JournalStatus
+	// Name, profile and calendar, and what the district let it know: its own profile and calendar.
 	require.Eventually(t, func() bool {
-		for _, j := range status(t, keys, city, top.Addr()).Journals {
-			if j.Code == string(street) && j.Size == 3 && j.CheckpointUs > 0 {
-				above = j
-				return true
+		own = status(t, keys, street, leaf.Addr())
+		j := own.Journals[0]
+		if !own.ParentConnected || j.Size < 4 || j.Acknowledged != j.Size {
+			return false
+		}
+		for _, above := range status(t, keys, city, top.Addr()).Journals {
+			if above.Code == string(street) {
+				return above.Size == j.Size && above.CheckpointUs > 0 && bytes.Equal(above.Root, j.Root) && bytes.Equal(above.Journal, j.Journal)
 			}
 		}
 		return false
 	}, 20*time.Second, 20*time.Millisecond)
-	require.Equal(t, own.Journals[0].Root, above.Root)
-	require.Equal(t, own.Journals[0].Journal, above.Journal)
+
+	// The street knows what both nodes above have witnessed, and what they sent it.
 	require.Eventually(t, func() bool {
-		s := status(t, keys, street, leaf.Addr())
-		return s.ParentConnected && s.Journals[0].Acknowledged == 3
+		own = status(t, keys, street, leaf.Addr())
+		return len(own.Ancestors) == 2 && own.Ancestors[0].WitnessedSize == own.Journals[0].Size && own.Ancestors[1].WitnessedSize == own.Journals[0].Size
 	}, 20*time.Second, 20*time.Millisecond)
+	parent, grandparent := own.Ancestors[0], own.Ancestors[1]
+	require.Equal(t, string(district), parent.Code)
+	require.EqualValues(t, 2, parent.Letters, "profile and calendar")
+	require.Equal(t, string(city), grandparent.Code)
+	require.Zero(t, grandparent.Letters)
+	for _, a := range own.Ancestors {
+		require.False(t, a.Direct)
+		require.Empty(t, a.Refused)
+		require.NotZero(t, a.WitnessedUs)
+		require.NotZero(t, a.HeardUs)
+	}
 }
 
 // A node that is started again with the same configuration records nothing new.
 func TestStartedAgain(t *testing.T) {
 	keys, data := keys(t), t.TempDir()
 	n, stop := start(t, config(keys, city, data))
-	first := status(t, keys, city, n.Addr()).Journals[0]
-	require.EqualValues(t, 5, first.Size, "name, profile, calendar and the keys of two journals below")
+	var first *dubanv1.JournalStatus
+	require.Eventually(t, func() bool {
+		first = status(t, keys, city, n.Addr()).Journals[0]
+		return first.Size == 6
+	}, 10*time.Second, 10*time.Millisecond, "name, profile, calendar, the keys of two journals below, and what is for the district")
 	stop()
 	n, _ = start(t, config(keys, city, data))
 	again := status(t, keys, city, n.Addr()).Journals[0]

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"google.golang.org/grpc"
 
@@ -14,6 +15,7 @@ import (
 	"duban.internal/escalation/alertservice"
 	"duban.internal/escalation/alertview"
 	"duban.internal/federation"
+	"duban.internal/federation/letters"
 	"duban.internal/node/access"
 	"duban.internal/node/attachment"
 	"duban.internal/node/caseview"
@@ -30,12 +32,14 @@ import (
 
 // Folds are all tables that are folded from journals; a node, verify and rebuild have the same.
 func folds() []*store.Fold {
-	registered, cases, alerts, peers := registry.Fold(), caseview.Fold(), alertview.Fold(), federation.Fold()
-	return []*store.Fold{&registered, &cases, &alerts, &peers}
+	registered, cases, alerts, peers, sent := registry.Fold(), caseview.Fold(), alertview.Fold(), federation.Fold(), letters.Fold()
+	return []*store.Fold{&registered, &cases, &alerts, &peers, &sent}
 }
 
 // tables are those that followers keep beside the folds.
-func tables() []*store.Table { return append(federation.Tables(), escalation.Tables()...) }
+func tables() []*store.Table {
+	return slices.Concat(federation.Tables(), letters.Tables(), escalation.Tables())
+}
 
 // Inside the data folder: what the store keeps, and attachments by their address.
 func storeDir(data string) string       { return filepath.Join(data, "store") }

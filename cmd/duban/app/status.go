@@ -49,9 +49,12 @@ func (s nodeService) GetStatus(ctx context.Context, _ *dubanv1.GetStatusRequest)
 	}
 	if n.uplink != nil {
 		u := n.uplink.Status()
-		out.ParentConnected, out.ParentSkewUs = u.Connected, u.Skew
+		out.ParentConnected, out.ParentSkewUs, out.ParentProblem = u.Connected, u.Skew, u.Problem
 	}
-	if out.Journals, err = n.journals(); err != nil {
+	if out.Ancestors, err = n.above(ctx); err != nil {
+		return nil, fmt.Errorf("status: %w", err)
+	}
+	if out.Journals, err = n.journals(out.NowUs); err != nil {
 		return nil, fmt.Errorf("status: %w", err)
 	}
 	if out.Cases, err = n.cases.Figures(ctx); err != nil {
@@ -68,7 +71,7 @@ func (s nodeService) GetStatus(ctx context.Context, _ *dubanv1.GetStatusRequest)
 
 // journals tells of each journal held, and of those expected from below that never came: the own one first, then down the
 // tree, each before what lies below it.
-func (n *Node) journals() ([]*dubanv1.JournalStatus, error) {
+func (n *Node) journals(now int64) ([]*dubanv1.JournalStatus, error) {
 	var below map[journal.ID]downlink.Status
 	if n.downlink != nil {
 		below = n.downlink.Status()
@@ -101,7 +104,7 @@ func (n *Node) journals() ([]*dubanv1.JournalStatus, error) {
 		}
 		j.Code, j.Name, j.Parent = string(m.Code), m.Name, string(m.Parent)
 		if s := below[m.Journal]; !j.Own {
-			j.CheckpointUs, j.HeardUs, j.SkewUs = s.Checkpoint, s.Heard, s.Skew
+			j.CheckpointUs, j.HeardUs, j.SkewUs, j.SilentUs = s.Checkpoint, s.Heard, s.Skew, n.silentSince(m.Journal, now)
 			if s.Refused != "" {
 				j.Refused = s.Refused
 			}

@@ -2,7 +2,6 @@ package remote
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -37,13 +36,13 @@ func clockAccept() *cobra.Command {
 }
 
 func journals() *cobra.Command {
-	return group("journal", "Settle journals from below", "Settle journals from below that this node refuses: `duban status` lists them, with the reasons.", journalReadmit())
+	return group("journal", "Settle journals that are refused", "Settle journals from below, or letters from above, that this node refuses: `duban status` lists them, with the reasons.", journalReadmit())
 }
 
 func journalReadmit() *cobra.Command {
 	c := withNode(&cobra.Command{
-		Use: "readmit CODE", Short: "Lift the refusal of a journal from below, once people have settled it", Args: cobra.ExactArgs(1),
-		Long: "Lift the refusal of the journal of a jurisdiction below. It is taken again where it extends what is held; the evidence\n" +
+		Use: "readmit CODE", Short: "Lift the refusal of a journal, once people have settled it", Args: cobra.ExactArgs(1),
+		Long: "Lift the refusal of the journal of a jurisdiction below, or of letters from one above. It is taken again where it extends what is held; the evidence\n" +
 			"stays on record, and what contradicts it is refused anew.",
 		Example: "  duban journal readmit 120116013 --reason '已从备份恢复到被见证的状态' --by 区数据中心 --identity keys/clients/operator-120116",
 	}, func(t *talk, args []string) error {
@@ -52,20 +51,26 @@ func journalReadmit() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(status.Journals, func(j *dubanv1.JournalStatus) bool { return j.Code == args[0] && !j.Own })
-		if i < 0 {
-			var below []string
-			for _, j := range status.Journals {
-				if !j.Own {
-					below = append(below, j.Code)
-				}
+		known, id := []string{}, []byte(nil)
+		note := func(code string, journal []byte) {
+			known = append(known, code)
+			if code == args[0] {
+				id = journal
 			}
-			return fault.Refuse(fault.NotFound, "no such journal below this node", fault.Field{
-				Field: "CODE", Description: fmt.Sprintf("%q: expected one of: %s", args[0], strings.Join(below, ", "))})
 		}
-		answer, err := call(t, client.ReadmitJournal, &dubanv1.ReadmitJournalRequest{
-			Journal: status.Journals[i].Journal, Reason: t.text("reason"), DecidedBy: t.text("by"),
-		})
+		for _, j := range status.Journals {
+			if !j.Own {
+				note(j.Code, j.Journal)
+			}
+		}
+		for _, a := range status.Ancestors {
+			note(a.Code, a.Journal)
+		}
+		if id == nil {
+			return fault.Refuse(fault.NotFound, "no such journal below or above this node", fault.Field{
+				Field: "CODE", Description: fmt.Sprintf("%q: expected one of: %s", args[0], strings.Join(known, ", "))})
+		}
+		answer, err := call(t, client.ReadmitJournal, &dubanv1.ReadmitJournalRequest{Journal: id, Reason: t.text("reason"), DecidedBy: t.text("by")})
 		if err != nil {
 			return err
 		}
