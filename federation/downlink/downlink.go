@@ -159,6 +159,13 @@ func (d *Downlink) Witnessed(ctx context.Context, id journal.ID, number uint64) 
 // Window is how many bytes a child may have sent and not yet been acknowledged.
 func (d *Downlink) Window() int { return d.cfg.Window }
 
+// Waiting is how many bytes came from all children and are not acknowledged yet.
+func (d *Downlink) Waiting() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.core.bytes
+}
+
 // announced tells the core which kinds are known above.
 func (d *Downlink) announced(ctx context.Context) error {
 	kinds, err := federation.ReadAnnounced(ctx, d.cfg.Store)

@@ -15,8 +15,11 @@ import (
 	"duban.internal/node/jurisdiction"
 )
 
-// Year is how long certificates are valid by default.
-const Year = 365 * 24 * time.Hour
+// How long what is made is valid by default. The authority outlives many renewals of the certificates that it issues.
+const (
+	Year     = 365 * 24 * time.Hour // certificates of nodes and clients
+	Lifetime = 15 * Year            // the authority's own
+)
 
 // Member is a node for which keys are to be made.
 type Member struct {
@@ -36,6 +39,8 @@ type Spec struct {
 	Clients []identity.Identity
 	Now     time.Time
 	Valid   time.Duration // of certificates; Year where 0
+	// Authority is how long the authority is valid; Lifetime where 0. Certificates never outlive it.
+	Authority time.Duration
 }
 
 // Generate makes the keys and certificates of a tree in dir, which must not exist or be empty: nothing is overwritten, and
@@ -43,6 +48,9 @@ type Spec struct {
 func Generate(dir string, spec Spec) (*Tree, error) {
 	if spec.Valid == 0 {
 		spec.Valid = Year
+	}
+	if spec.Authority == 0 {
+		spec.Authority = Lifetime
 	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return nil, fault.New(fault.Exists, "%s is not empty: keys are never overwritten; name a new folder", dir)
@@ -68,7 +76,7 @@ func Generate(dir string, spec Spec) (*Tree, error) {
 }
 
 func generate(dir string, spec Spec) (*Tree, error) {
-	authority, err := identity.NewAuthority(spec.City, spec.Now, spec.Valid)
+	authority, err := identity.NewAuthority(spec.City, spec.Now, spec.Authority)
 	if err != nil {
 		return nil, err
 	}
@@ -105,28 +113,6 @@ func generate(dir string, spec Spec) (*Tree, error) {
 		}
 	}
 	return tree, os.WriteFile(filepath.Join(dir, "topology.yaml"), tree.Format(), 0o644)
-}
-
-// IssueClient makes a certificate for one more agency, office or operator of a generated tree and returns its folder.
-func IssueClient(dir string, id identity.Identity, now time.Time, valid time.Duration) (string, error) {
-	tree, err := Load(filepath.Join(dir, "topology.yaml"))
-	if err != nil {
-		return "", err
-	}
-	cert, err := os.ReadFile(filepath.Join(dir, "ca", "ca.crt"))
-	if err != nil {
-		return "", err
-	}
-	key, err := os.ReadFile(filepath.Join(dir, "ca", "ca.key"))
-	if err != nil {
-		return "", err
-	}
-	authority, err := identity.ParseAuthority(tree.City(), cert, key)
-	if err != nil {
-		return "", err
-	}
-	w := writer{dir: dir, authority: authority, now: now, valid: valid}
-	return ClientFolder(dir, id), w.client(id)
 }
 
 // NodeFolder is where Generate puts what the node of a jurisdiction needs.
@@ -215,14 +201,11 @@ func (w *writer) node(m Member) (Node, error) {
 	if err != nil {
 		return Node{}, err
 	}
-	hosts := append([]string{"127.0.0.1", "::1", "localhost"}, m.Hosts...)
-	cert, certKey, err := w.authority.Issue(
-		identity.Identity{City: w.authority.City, Kind: identity.Node, Code: m.Code}, hosts, w.now, w.valid)
+	items, err := w.issued(w.nodeIdentity(m.Code), append([]string{"127.0.0.1", "::1", "localhost"}, m.Hosts...))
 	if err != nil {
 		return Node{}, err
 	}
-	err = w.folder(string(m.Code), item{"journal.key", []byte(private + "\n"), secret},
-		item{"node.key", certKey, secret}, item{"node.crt", cert, shown}, item{"ca.crt", w.authority.Certificate(), shown})
+	err = w.folder(string(m.Code), append(items, item{"journal.key", []byte(private + "\n"), secret}, w.ca())...)
 	return Node{Code: m.Code, Name: m.Name, Tier: m.Tier, Parent: m.Parent, Journal: id, Key: key, Address: m.Address}, err
 }
 
@@ -230,7 +213,7 @@ func (w *writer) client(id identity.Identity) error {
 	if id.Kind == identity.Node {
 		return fault.New(fault.Invalid, "%s: a node's certificate is made with its journal's key", id)
 	}
-	cert, key, err := w.authority.Issue(id, nil, w.now, w.valid)
+	items, err := w.issued(id, nil)
 	if err != nil {
 		return err
 	}
@@ -238,6 +221,21 @@ func (w *writer) client(id identity.Identity) error {
 	if err != nil {
 		return err
 	}
-	return w.folder(folder, item{"client.key", key, secret}, item{"client.crt", cert, shown},
-		item{"ca.crt", w.authority.Certificate(), shown})
+	return w.folder(folder, append(items, w.ca())...)
 }
+
+func (w *writer) nodeIdentity(code jurisdiction.Code) identity.Identity {
+	return identity.Identity{City: w.authority.City, Kind: identity.Node, Code: code}
+}
+
+// issued is a new key and certificate, as files.
+func (w *writer) issued(id identity.Identity, hosts []string) ([]item, error) {
+	cert, key, err := w.authority.Issue(id, hosts, w.now, w.valid)
+	name := "client"
+	if id.Kind == identity.Node {
+		name = "node"
+	}
+	return []item{{name + ".key", key, secret}, {name + ".crt", cert, shown}}, err
+}
+
+func (w *writer) ca() item { return item{"ca.crt", w.authority.Certificate(), shown} }

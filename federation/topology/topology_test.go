@@ -107,21 +107,6 @@ func TestGenerate(t *testing.T) {
 	if after, err := os.ReadFile(filepath.Join(dir, "topology.yaml")); err != nil || !bytes.Equal(after, tree.Format()) {
 		t.Errorf("a refused Generate changed something: %v", err)
 	}
-
-	late := identity.Identity{City: "120000", Kind: identity.Agency, ID: "fire"}
-	folder, err := topology.IssueClient(dir, late, now, time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if pair, err := topology.ClientFiles(folder).Load(); err != nil || pair.Own != late {
-		t.Errorf("%v, %v", pair, err)
-	}
-	if _, err := topology.IssueClient(dir, late, now, time.Hour); !fault.Is(err, fault.Exists) {
-		t.Errorf("issued again: %v", err)
-	}
-	if _, err := topology.IssueClient(dir, identity.Identity{City: "330200", Kind: identity.Agency, ID: "x"}, now, time.Hour); !fault.Is(err, fault.Invalid) {
-		t.Errorf("issued for another city: %v", err)
-	}
 }
 
 func TestGenerateLeavesNothingBehind(t *testing.T) {
