@@ -32,7 +32,8 @@ type writer struct {
 	args store.Row // reused
 }
 
-// write commits one job: files first, then the tables that say how far they count. It tells wrote about its progress.
+// write commits one job: files first, then the tables that say how far they count. It tells wrote about its progress, in
+// jobSteps.
 func (w *writer) write(j *job, wrote func(steps int)) error {
 	for _, t := range j.logs {
 		if t.run != nil {
@@ -57,6 +58,7 @@ func (w *writer) write(j *job, wrote func(steps int)) error {
 				wrote(i * rowSteps / len(j.writes))
 			}
 		}
+		wrote(jobSteps)
 		if err := w.journals(j.logs); err != nil {
 			return err
 		}
@@ -67,7 +69,8 @@ func (w *writer) write(j *job, wrote func(steps int)) error {
 	})
 }
 
-// rowSteps is the share of rows in the work of a job; the rest is the commit.
+// rowSteps is the share of rows in the work of a job. The rest, the commit and what is done between jobs, tells nothing of
+// its progress: the ordered apply may go on through it.
 const rowSteps = jobSteps * 3 / 4
 
 func (w *writer) transaction(fn func() error) error {
