@@ -16,24 +16,28 @@ import (
 	"duban.internal/node/fault"
 	"duban.internal/node/identity"
 	"duban.internal/node/jurisdiction"
+	"duban.internal/node/profile"
 )
 
 type keygenFlags struct {
 	city              string
 	divisions, nodes  []string
 	addresses, hosts  []string
+	nearest           bool
 	agencies, offices []string
 	operators         []string
-	validDays         int
+	profile           string
+	validDays, caDays int
 }
 
 func keygen() *cobra.Command {
 	var f keygenFlags
 	c := &cobra.Command{
-		Use: "keygen DIR", Short: "Write the keys and certificates of a tree of nodes", Args: cobra.ExactArgs(1),
+		Use: "keygen DIR", Short: "Write the keys and certificates of a tree of nodes", Args: folder("duban keygen keys --city 120000 --node 120116"),
 		Long: `Write the keys and certificates of a tree of nodes into a new folder: topology.yaml for every node, one folder a node
 (TLS certificate, journal key), one a client in clients/, and the authority's key in ca/, which belongs on no node.
-An operator is added for each node. Nothing is ever overwritten.`,
+An operator is added for each node. Nothing is ever overwritten. Certificates are renewed, and nodes and clients added
+later, with duban keygen issue.`,
 		Example: "  duban keygen keys --city 120000 --node 120116 --node 120116013 \\\n" +
 			"      --address 120000=city.example:7443 --address 120116=district.example:7443 \\\n" +
 			"      --agency binhai-market --office legal_office@120116 --office legal_office@120000\n" +
@@ -50,13 +54,9 @@ An operator is added for each node. Nothing is ever overwritten.`,
 			return tellKeys(cmd, args[0], tree, spec)
 		},
 	}
-	flags := c.Flags()
-	flags.StringVar(&f.city, "city", "", "code of the city: the root of the tree")
-	flags.StringSliceVar(&f.divisions, "divisions", []string{"divisions"}, "divisions: shipped lists' names, or files")
-	flags.StringSliceVar(&f.nodes, "node", nil, "code of a jurisdiction that has a node, several times; all divisions of the city by default")
-	flags.StringSliceVar(&f.addresses, "address", nil, "CODE=HOST:PORT where a node's children dial it; its host goes into the certificate")
-	flags.StringSliceVar(&f.hosts, "host", nil, "CODE=NAME, a further name or address for a node's certificate")
-	clientFlags(c, &f)
+	c.Flags().StringVar(&f.city, "city", "", "code of the city: the root of the tree")
+	c.Flags().IntVar(&f.caDays, "ca-days", int(topology.Lifetime/day), "how long the authority is valid, in days; no certificate outlives it")
+	keyFlags(c, &f, "code of a jurisdiction that has a node, several times; all divisions of the city by default")
 	if err := c.MarkFlagRequired("city"); err != nil {
 		panic(err) // no such flag: a defect
 	}
@@ -64,77 +64,116 @@ An operator is added for each node. Nothing is ever overwritten.`,
 	return c
 }
 
-func clientFlags(c *cobra.Command, f *keygenFlags) {
-	c.Flags().StringSliceVar(&f.agencies, "agency", nil, "id of an agency (行政执法机关) that gets a certificate, several times")
-	c.Flags().StringSliceVar(&f.offices, "office", nil, "ROLE@CODE of an office that gets one, such as legal_office@120116, several times")
-	c.Flags().IntVar(&f.validDays, "days", 365, "how long the certificates are valid, in days")
-}
+const day = 24 * time.Hour
 
-func issue() *cobra.Command {
-	var f keygenFlags
-	c := &cobra.Command{
-		Use: "issue DIR", Short: "Write certificates for further clients of a tree", Args: cobra.ExactArgs(1),
-		Example: "  duban keygen issue keys --agency hedong-culture --office legal_office@120102\n  duban keygen issue keys --operator 120102",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			tree, err := topology.Load(filepath.Join(args[0], "topology.yaml"))
-			if err != nil {
-				return err
-			}
-			clients, wrong := f.clients(tree.City())
-			if len(clients) == 0 && len(wrong) == 0 {
-				wrong.Add("--agency", "expected at least one --agency, --office or --operator")
-			}
-			if err := wrong.Err(fault.Invalid, "flags"); err != nil {
-				return err
-			}
-			var folders []string
-			for _, id := range clients {
-				folder, err := topology.IssueClient(args[0], id, clock.System().Now(), f.valid())
-				if err != nil {
-					return err
-				}
-				folders = append(folders, folder)
-			}
-			if asJSON(cmd) {
-				return show.JSON(cmd.OutOrStdout(), map[string]any{"folders": folders})
-			}
-			for _, folder := range folders {
-				fmt.Fprintln(cmd.OutOrStdout(), folder)
-			}
-			return nil
-		},
+// folder asks for one DIR, and shows how it is given.
+func folder(example string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("DIR: expected one folder for the keys, %d are given; such as: %s", len(args), example)
+		}
+		return nil
 	}
-	clientFlags(c, &f)
-	c.Flags().StringSliceVar(&f.operators, "operator", nil, "CODE of the jurisdiction whose node an operator runs, several times")
-	return c
 }
 
-func (f *keygenFlags) valid() time.Duration { return time.Duration(f.validDays) * 24 * time.Hour }
+func keyFlags(c *cobra.Command, f *keygenFlags, nodes string) {
+	flags := c.Flags()
+	flags.StringSliceVar(&f.nodes, "node", nil, nodes)
+	flags.StringSliceVar(&f.divisions, "divisions", []string{"divisions"}, "divisions: shipped lists' names, or files")
+	flags.StringSliceVar(&f.addresses, "address", nil, "CODE=HOST:PORT where a node's children dial it; its host goes into the certificate")
+	flags.StringSliceVar(&f.hosts, "host", nil, "CODE=NAME, a further name or address for a node's certificate")
+	flags.BoolVar(&f.nearest, "nearest-parent", false, "where the division above a node has none, put the node under the nearest one above that has")
+	flags.StringSliceVar(&f.agencies, "agency", nil, "id of an agency (行政执法机关) that gets a certificate, several times")
+	flags.StringSliceVar(&f.offices, "office", nil, "ROLE@CODE of an office that gets one, such as legal_office@120116, several times")
+	flags.StringVar(&f.profile, "profile", "", "profile whose roles offices may have: a shipped one's name, or a folder; all that ship by default")
+	flags.IntVar(&f.validDays, "days", int(topology.Year/day), "how long the certificates are valid, in days")
+}
 
-func (f *keygenFlags) clients(city jurisdiction.Code) (ids []identity.Identity, wrong fault.List) {
+func (f *keygenFlags) valid() time.Duration { return time.Duration(f.validDays) * day }
+
+// clients reads the flags that name clients of a tree in which the jurisdictions that has knows have a node.
+func (f *keygenFlags) clients(city jurisdiction.Code, has func(jurisdiction.Code) bool) (ids []identity.Identity, wrong fault.List) {
+	add := func(flag, given string, id identity.Identity) {
+		switch err := id.Validate(); {
+		case err != nil:
+			wrong.Add(flag, "%v", err)
+		case slices.Contains(ids, id):
+			wrong.Add(flag, "%s is given twice", given)
+		case id.Code != "" && !has(id.Code):
+			wrong.Add(flag, "%s: %s has no node in this tree", given, id.Code)
+		default:
+			ids = append(ids, id)
+		}
+	}
 	for _, a := range f.agencies {
-		ids = append(ids, identity.Identity{City: city, Kind: identity.Agency, ID: a})
+		add("--agency", a, identity.Identity{City: city, Kind: identity.Agency, ID: a})
 	}
+	roles := f.roles(&wrong)
 	for _, o := range f.offices {
 		role, code, ok := strings.Cut(o, "@")
 		if !ok {
 			wrong.Add("--office", "%q: expected ROLE@CODE", o)
 			continue
 		}
-		ids = append(ids, identity.Identity{City: city, Kind: identity.Office, Role: role, Code: jurisdiction.Code(code)})
+		roles.check(o, role, &wrong)
+		add("--office", o, identity.Identity{City: city, Kind: identity.Office, Role: role, Code: jurisdiction.Code(code)})
 	}
 	for _, o := range f.operators {
-		ids = append(ids, identity.Identity{City: city, Kind: identity.Operator, Code: jurisdiction.Code(o)})
-	}
-	for _, id := range ids {
-		if err := id.Validate(); err != nil {
-			wrong.Add("--"+string(id.Kind), "%v", err)
-		}
+		add("--operator", o, identity.Identity{City: city, Kind: identity.Operator, Code: jurisdiction.Code(o)})
 	}
 	if f.validDays < 1 || f.validDays > 36500 {
 		wrong.Add("--days", "%d: expected 1 to 36500", f.validDays)
 	}
 	return ids, wrong
+}
+
+// offices are the roles that profiles know.
+type offices struct {
+	profiles []string
+	roles    []profile.Role
+}
+
+func (f *keygenFlags) roles(wrong *fault.List) (known offices) {
+	if len(f.offices) == 0 {
+		return known
+	}
+	var err error
+	if known.profiles = []string{f.profile}; f.profile == "" {
+		if known.profiles, err = app.ShippedProfiles(); err != nil {
+			wrong.Add("--profile", "%v", err)
+		}
+	}
+	for _, name := range known.profiles {
+		p, err := app.LoadProfile(name)
+		if err != nil {
+			wrong.Add("--profile", "%v", err)
+			continue
+		}
+		known.roles = append(known.roles, p.Roles...)
+	}
+	return known
+}
+
+// check refuses a role that no office of a jurisdiction has.
+func (o offices) check(given, role string, wrong *fault.List) {
+	var allowed []string
+	agencies := ""
+	for _, r := range o.roles {
+		switch {
+		case r.Of == "jurisdiction" && r.Name == role:
+			return
+		case r.Of == "jurisdiction":
+			allowed = append(allowed, r.Name+" ("+r.Title+")")
+		case r.Name == role:
+			agencies = r.Title
+		}
+	}
+	if agencies != "" {
+		wrong.Add("--office", "%s: %s (%s) is a role of agencies, not of a jurisdiction: it acts with its agency's certificate, --agency ID", given, role, agencies)
+		return
+	}
+	wrong.Add("--office", "%s: no role %q in %s; expected %s, or a profile of your own with --profile", given, role,
+		strings.Join(o.profiles, ", "), strings.Join(allowed, ", "))
 }
 
 // spec reads the flags; everything that is wrong is said at once.
@@ -144,41 +183,65 @@ func (f *keygenFlags) spec() (topology.Spec, error) {
 		return topology.Spec{}, err
 	}
 	city := jurisdiction.Code(f.city)
-	clients, wrong := f.clients(city)
+	chosen := map[jurisdiction.Code]bool{city: true}
+	for _, n := range f.nodes {
+		chosen[jurisdiction.Code(n)] = true
+	}
+	has := func(code jurisdiction.Code) bool {
+		return tree.Within(code, city) && (len(f.nodes) == 0 || chosen[code])
+	}
+	clients, wrong := f.clients(city, has)
 	if d, ok := tree.Get(city); !ok || d.Tier != jurisdiction.City {
 		wrong.Add("--city", "%q: expected the code of a city in %s", f.city, strings.Join(f.divisions, ", "))
 	}
-	chosen := map[jurisdiction.Code]bool{city: true}
+	if f.caDays < f.validDays || f.caDays > 36500 {
+		wrong.Add("--ca-days", "%d: expected --days (%d) to 36500", f.caDays, f.validDays)
+	}
+	var codes []jurisdiction.Code
+	for d := range tree.All() {
+		if has(d.Code) {
+			codes = append(codes, d.Code)
+		}
+	}
 	for _, n := range f.nodes {
 		if !tree.Within(jurisdiction.Code(n), city) {
 			wrong.Add("--node", "%q: expected the code of a division of %s", n, f.city)
 		}
-		chosen[jurisdiction.Code(n)] = true
 	}
-	addresses := byCode(f.addresses, "--address", &wrong)
-	hosts := byCode(f.hosts, "--host", &wrong)
-	spec := topology.Spec{City: city, Clients: clients, Now: clock.System().Now(), Valid: f.valid()}
-	for d := range tree.All() {
-		if !tree.Within(d.Code, city) || len(f.nodes) > 0 && !chosen[d.Code] {
-			continue
-		}
-		m := topology.Member{Code: d.Code, Name: d.Name, Tier: d.Tier, Hosts: hosts[d.Code]}
-		// A division without a node of its own is passed over: its parent's is the parent then.
-		for _, above := range tree.Ancestors(d.Code) {
-			if len(f.nodes) == 0 || chosen[above.Code] {
+	return topology.Spec{
+		City: city, Clients: clients, Now: clock.System().Now(), Valid: f.valid(), Authority: time.Duration(f.caDays) * day,
+		Members: f.members(tree, codes, has, &wrong),
+	}, wrong.Err(fault.Invalid, "the keys can't be made")
+}
+
+// members are the nodes of the given codes; has says which jurisdictions have a node, those among them.
+func (f *keygenFlags) members(tree *jurisdiction.Tree, codes []jurisdiction.Code, has func(jurisdiction.Code) bool, wrong *fault.List) (members []topology.Member) {
+	addresses := byCode(f.addresses, "--address", wrong)
+	hosts := byCode(f.hosts, "--host", wrong)
+	for _, code := range codes {
+		d, _ := tree.Get(code)
+		m := topology.Member{Code: code, Name: d.Name, Tier: d.Tier, Hosts: hosts[code]}
+		var passed []string
+		for _, above := range tree.Ancestors(code) {
+			if has(above.Code) {
 				m.Parent = above.Code
 				break
 			}
+			passed = append(passed, fmt.Sprintf("%s (%s)", above.Code, above.Name))
 		}
-		if a := addresses[d.Code]; len(a) > 0 {
+		if len(passed) > 0 && m.Parent != "" && !f.nearest {
+			wrong.Add("--node", "%s (%s) lies in %s, which has no node: add --node for it, or --nearest-parent to put it under %s",
+				code, d.Name, strings.Join(passed, " and "), m.Parent)
+		}
+		if a := addresses[code]; len(a) > 0 {
 			m.Address = a[0]
 			if i := strings.LastIndexByte(a[0], ':'); i > 0 {
 				m.Hosts = append(slices.Clone(m.Hosts), strings.Trim(a[0][:i], "[]"))
 			}
 		}
-		spec.Members = append(spec.Members, m)
-		delete(addresses, d.Code)
-		delete(hosts, d.Code)
+		members = append(members, m)
+		delete(addresses, code)
+		delete(hosts, code)
 	}
 	for code := range addresses {
 		wrong.Add("--address", "%s: no node of that code is asked for", code)
@@ -186,7 +249,7 @@ func (f *keygenFlags) spec() (topology.Spec, error) {
 	for code := range hosts {
 		wrong.Add("--host", "%s: no node of that code is asked for", code)
 	}
-	return spec, wrong.Err(fault.Invalid, "the keys can't be made")
+	return members
 }
 
 func byCode(pairs []string, flag string, wrong *fault.List) map[jurisdiction.Code][]string {
@@ -230,6 +293,7 @@ func tellKeys(cmd *cobra.Command, dir string, tree *topology.Tree, spec topology
 	for _, folder := range clients {
 		fmt.Fprintln(cmd.OutOrStdout(), folder)
 	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "operators: %s; keep %s away from every node\n", filepath.Join(dir, "clients", "operator-CODE"), filepath.Join(dir, "ca", "ca.key"))
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "certificates end %s: renew them before with duban keygen issue %s --renew --all\n"+
+		"operators: %s; keep %s away from every node\n", show.Date(spec.Now.Add(spec.Valid)), dir, filepath.Join(dir, "clients", "operator-CODE"), filepath.Join(dir, "ca", "ca.key"))
 	return err
 }

@@ -12,11 +12,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
 	"duban.internal/cmd/duban/exit"
+	"duban.internal/cmd/duban/show"
+	"duban.internal/node/clock"
 )
 
 // asProgram makes the test binary be duban, so that nodes and imports can be killed like the real ones.
@@ -184,15 +187,66 @@ func TestKeygen(t *testing.T) {
 	again := duban(t, "keygen", dir, "--city", "120000")
 	require.Equal(t, exit.Refused, again.code)
 	require.Contains(t, again.stderr, "never overwritten")
-	must(t, "keygen", "issue", dir, "--agency", "a2")
-	require.Equal(t, exit.Refused, duban(t, "keygen", "issue", dir, "--agency", "a2").code)
-	require.Equal(t, exit.Usage, duban(t, "keygen", "issue", dir).code)
-
-	// A street whose district has no node lies under the city then.
-	straight := filepath.Join(t.TempDir(), "keys")
-	out = must(t, "keygen", straight, "--city", "120000", "--node", "120116013", "--json")
-	require.Contains(t, out, `"parent": "120000"`)
 
 	o := duban(t, "status", "--node", "127.0.0.1:1", "--identity", filepath.Join(dir, "clients", "agency-a1"), "--timeout", "2s")
 	require.Equal(t, exit.Unreachable, o.code, o.stderr)
+}
+
+// Years later: more clients, another node, certificates about to end.
+func TestKeygenIssue(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	must(t, "keygen", dir, "--city", "120000", "--node", "120116", "--agency", "a1")
+	must(t, "keygen", "issue", dir, "--agency", "a2", "--office", "legal_office@120116")
+	there := duban(t, "keygen", "issue", dir, "--agency", "a2", "--node", "120116")
+	require.Equal(t, exit.Refused, there.code)
+	require.Contains(t, there.stderr, "agency:a2")
+	require.Contains(t, there.stderr, "node:120116")
+	require.Equal(t, exit.Usage, duban(t, "keygen", "issue", dir).code)
+
+	out := must(t, "keygen", "issue", dir, "--node", "120116013", "--node", "120102", "--address", "120102=hedong.example:7443", "--days", "30")
+	require.Contains(t, out, "topology.yaml is new")
+	topology, err := os.ReadFile(filepath.Join(dir, "topology.yaml"))
+	require.NoError(t, err)
+	require.Contains(t, string(topology), `parent: "120116"`)
+	require.Contains(t, string(topology), "hedong.example:7443")
+	key, err := os.ReadFile(filepath.Join(dir, "120102", "journal.key"))
+	require.NoError(t, err)
+
+	renewed := decode[struct {
+		Certificates []struct{ Folder, Ends string }
+	}](t, must(t, "keygen", "issue", dir, "--renew", "--node", "120102", "--agency", "a1", "--days", "700", "--json"))
+	require.Len(t, renewed.Certificates, 2)
+	require.Equal(t, show.Date(clock.System().Now().Add(700*24*time.Hour)), renewed.Certificates[0].Ends)
+	same, err := os.ReadFile(filepath.Join(dir, "120102", "journal.key"))
+	require.NoError(t, err)
+	require.Equal(t, key, same)
+	require.Equal(t, 11, strings.Count(must(t, "keygen", "issue", dir, "--renew", "--all"), dir)) // 4 nodes, 4 operators, 3 clients
+}
+
+// Whatever is wrong with the flags is said in their words, and nothing is written.
+func TestKeygenRefusals(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	base := []string{"keygen", dir, "--city", "120000"}
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"keygen"}, "DIR: expected one folder for the keys, 0 are given; such as: duban keygen keys --city 120000"},
+		{[]string{"keygen", "issue"}, "DIR: expected one folder"},
+		{append(base, "--agency", "a", "--agency", "a"), "--agency: a is given twice"},
+		{append(base, "--node", "120116013"), "lies in 120116 (滨海新区), which has no node: add --node for it, or --nearest-parent to put it under 120000"},
+		{append(base, "--node", "120116", "--office", "legal_office@120101"), "--office: legal_office@120101: 120101 has no node in this tree"},
+		{append(base, "--office", "foo@120116"), `foo@120116: no role "foo" in`},
+		{append(base, "--office", "foo@120116"), "expected legal_office (政府法制机构)"},
+		{append(base, "--office", "legal_unit@120116"), "is a role of agencies, not of a jurisdiction: it acts with its agency's certificate, --agency ID"},
+		{append(base, "--days", "365", "--ca-days", "300"), "--ca-days: 300: expected --days (365) to 36500"},
+	} {
+		o := duban(t, c.args...)
+		require.Equal(t, exit.Usage, o.code, "%v: %s", c.args, o.stderr)
+		require.Contains(t, o.stderr, c.says)
+		require.NotContains(t, o.stderr, ".part-")
+		require.NoDirExists(t, dir)
+	}
+	// A street whose district has no node lies under the city, for who says so.
+	require.Contains(t, must(t, append(base, "--node", "120116013", "--nearest-parent", "--json")...), `"parent": "120000"`)
 }

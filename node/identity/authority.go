@@ -85,14 +85,24 @@ func (a *Authority) Certificate() []byte {
 // Key is the authority's private key, PEM: whoever has it can name anybody.
 func (a *Authority) Key() ([]byte, error) { return keyPEM(a.key) }
 
+// NotAfter is when the authority's certificate ends, and with it every certificate that it issued.
+func (a *Authority) NotAfter() time.Time { return a.cert.NotAfter }
+
 // Issue makes a key and a certificate for one identity of the city. Hosts are the names and addresses under which a node
-// is dialed; others have none and can't be servers.
+// is dialed; others have none and can't be servers. No certificate is valid beyond the authority's own; one whose authority
+// has ended is not made (fault.Precondition).
 func (a *Authority) Issue(id Identity, hosts []string, now time.Time, valid time.Duration) (cert, key []byte, err error) {
 	if err := id.Validate(); err != nil {
 		return nil, nil, err
 	}
 	if id.City != a.City {
 		return nil, nil, fault.New(fault.Invalid, "identity of city %s: this is the authority of %s", id.City, a.City)
+	}
+	if left := a.NotAfter().Sub(now); left <= 0 {
+		return nil, nil, fault.New(fault.Precondition, "the authority of %s ended on %s: a new tree of keys is needed",
+			a.City, a.NotAfter().UTC().Format(time.DateOnly))
+	} else if valid > left {
+		valid = left
 	}
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -76,9 +76,19 @@ func (p *Pair) own(cert, key []byte) (err error) {
 		if leaf, err = x509.ParseCertificate(p.Cert.Certificate[0]); err != nil {
 			return err
 		}
+		p.Cert.Leaf = leaf
 	}
 	p.Own, err = FromCertificate(leaf)
 	return err
+}
+
+// NotAfter is when the own certificate ends: from then on nobody at the other end accepts it. A running node has to be
+// given a new one, and started again, before.
+func (p *Pair) NotAfter() time.Time {
+	if p.Cert.Leaf == nil {
+		return time.Time{}
+	}
+	return p.Cert.Leaf.NotAfter
 }
 
 // Server is the configuration of a listener: TLS 1.3, and every caller shows a certificate of the tree that names one

@@ -111,6 +111,9 @@ func Time(us int64) string {
 	return time.UnixMicro(us).In(Shanghai).Format("2006-01-02 15:04:05")
 }
 
+// Date is the day of a time for people, in Asia/Shanghai.
+func Date(t time.Time) string { return t.In(Shanghai).Format(time.DateOnly) }
+
 // Skew is a difference of clocks in microseconds for people.
 func Skew(us int64) string {
 	return (time.Duration(us) * time.Microsecond).Round(time.Millisecond).String()
