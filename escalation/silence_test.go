@@ -125,6 +125,7 @@ func TestReopened(t *testing.T) {
 		t.Errorf("withdrawn: %v", a)
 	}
 	w.until("2026-03-16 10:00") // a Monday
+	d.caller = d.office()
 	reopen := func(n *node, reason string) error {
 		req := &dubanv1.ReopenAlertRequest{AlertId: n.only("C-1").AlertId, Reason: reason, ReopenedBy: "p-3"}
 		_, err := n.alerts.ReopenAlert(context.Background(), req)
