@@ -389,10 +389,9 @@ func (c *Core) Loaded(id uint64, states map[journal.ID]State, now int64) {
 			n, _ := c.cfg.Tree.Journal(j)
 			h = &held{Copy: p, code: n.Code, stored: p.Size(), readmitted: state.Readmitted, runs: map[jurisdiction.Code]run{}}
 			fresh[j] = h
-			c.update(j, func(st *Status) {
-				st.Refused, st.Size, st.Checkpoint, st.Covered = p.refused, p.Size(), p.last.Time, p.last.Size
-			})
+			c.update(j, func(st *Status) { st.Size, st.Checkpoint, st.Covered = p.Size(), p.last.Time, p.last.Size })
 		}
+		c.update(j, func(st *Status) { st.Refused = h.Refused() })
 		w.Positions = append(w.Positions, &dubanv1.SyncPosition{Journal: j[:], Size: h.stored, Refused: h.Refused() != ""})
 	}
 	maps.Copy(c.copies, fresh)
