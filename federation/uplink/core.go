@@ -30,6 +30,8 @@ type Core struct {
 	nextBeat int64
 	attempts int
 	skew     int64
+	measured int64 // when skew was
+	asked    int64 // when the hello was sent
 	heard    int64
 	window   int // bytes that may be sent and not acknowledged, on this stream
 	letters  []*dubanv1.LetterPosition
@@ -84,6 +86,7 @@ type flight struct {
 	size  uint64 // of its checkpoint
 	bytes int
 	note  []byte
+	sent  int64 // when; 0 where it is not known
 }
 
 // Effect is something to be done. One field is set.
@@ -156,7 +159,7 @@ func (c *Core) At(letters []*dubanv1.LetterPosition) { c.letters = letters }
 
 // Opened says that the stream that Dial asked for is there.
 func (c *Core) Opened(now int64) {
-	c.state = hello
+	c.state, c.asked = hello, now
 	h := &dubanv1.SyncHello{Code: string(c.cfg.Code), NowUs: now, Version: c.cfg.Version, Kinds: federation.Kinds(), Letters: c.letters}
 	for _, id := range c.order {
 		h.Journals = append(h.Journals, id[:])
@@ -225,7 +228,7 @@ func (c *Core) welcome(w *dubanv1.SyncWelcome, now int64) {
 		}
 	}
 	c.state, c.problem = open, ""
-	c.skew = w.GetNowUs() - now
+	c.measure(c.asked, w.GetNowUs(), now)
 	c.window = c.cfg.Window
 	if told := w.GetWindow(); told > 0 && told < uint64(c.window) {
 		c.window = int(told)
@@ -270,10 +273,28 @@ func (c *Core) ack(a *dubanv1.SyncAck, now int64) {
 		c.bytes -= f.bytes
 		c.messages--
 	}
+	c.measure(l.flights[i].sent, a.GetNowUs(), now)
 	l.flights = append(l.flights[:0], l.flights[i+1:]...)
 	l.acked = max(l.acked, a.GetSize())
-	c.skew, c.attempts = a.GetNowUs()-now, 0
+	c.attempts = 0
 	c.out = append(c.out, Effect{Keep: &Keep{Journal: id, Size: point.Size, Time: point.Time, Note: a.GetCountersigned()}})
+}
+
+// measure compares the clocks by an exchange: the parent showed its time between sent and now. What the exchange itself may
+// have taken is held against neither: the skew is what is certain.
+func (c *Core) measure(sent, parent, now int64) {
+	if sent == 0 {
+		return
+	}
+	c.measured = now
+	switch {
+	case parent < sent:
+		c.skew = parent - sent
+	case parent > now:
+		c.skew = parent - now
+	default:
+		c.skew = 0
+	}
 }
 
 // witness takes what a node above countersigned. What does not hold is left aside: there is nothing to be had from it.
@@ -370,7 +391,7 @@ func (c *Core) Stamped(id journal.ID, point journal.Checkpoint, note []byte, now
 		return // the parent can't compare it yet, or knows as much
 	}
 	l.told = point.Time
-	c.fly(l, flight{size: point.Size, note: note})
+	c.fly(l, flight{size: point.Size, note: note, sent: now})
 	c.send(&dubanv1.SyncRequest{Message: &dubanv1.SyncRequest_Heartbeat{Heartbeat: &dubanv1.SyncHeartbeat{
 		Journal: id[:], Checkpoint: note, NowUs: now}}})
 }
@@ -438,7 +459,7 @@ func (c *Core) hangup(reason string) {
 
 // Status says how the Core stands.
 func (c *Core) Status() Status {
-	s := Status{Connected: c.state == open, Skew: c.skew, Heard: c.heard, Problem: c.problem,
+	s := Status{Connected: c.state == open, Skew: c.skew, Measured: c.measured, Heard: c.heard, Problem: c.problem,
 		Acknowledged: make(map[journal.ID]uint64, len(c.order)), Refused: map[journal.ID]string{}}
 	for id, l := range c.lanes {
 		s.Acknowledged[id] = l.acked

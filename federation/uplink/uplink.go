@@ -81,7 +81,8 @@ const inFlight = 64
 // Status says how the uplink stands. Times are microseconds.
 type Status struct {
 	Connected    bool
-	Skew         int64 // the parent's clock less the own one, at the last exchange
+	Skew         int64 // the parent's clock less the own one, as far as the last measured exchange makes it certain
+	Measured     int64 // when that was; 0 where none was
 	Heard        int64 // when the parent spoke last; 0 where it never did
 	Acknowledged map[journal.ID]uint64
 	Refused      map[journal.ID]string // journals that the parent takes no more of, or that can't be read here, and why

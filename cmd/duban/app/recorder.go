@@ -76,7 +76,7 @@ func (r *recorder) reading() clock.Reading {
 	record := max(r.latest, own.RecordedAt)
 	r.mu.Unlock()
 	return clock.Reading{
-		Now: clock.Micros(r.clock.Now()), Steady: r.clock.Steady().Microseconds(), Record: record, Heard: parent.Heard, Parent: parent.Skew,
+		Now: clock.Micros(r.clock.Now()), Steady: r.clock.Steady().Microseconds(), Record: record, Heard: parent.Measured, Parent: parent.Skew,
 	}
 }
 

@@ -140,10 +140,10 @@ func TestNothingIsRecordedByAWrongClock(t *testing.T) {
 
 	// A parent whose clock shows the same confirms a jump; one whose clock shows less stops a clock that never jumped.
 	heard := clock.Micros(m.Now())
-	r.listen(func() uplink.Status { return uplink.Status{Heard: heard} })
+	r.listen(func() uplink.Status { return uplink.Status{Measured: heard} })
 	_, errs = r.Append(t.Context(), command(opened))
 	require.NoError(t, errs[0])
-	r.listen(func() uplink.Status { return uplink.Status{Heard: heard + 1, Skew: -time.Hour.Microseconds()} })
+	r.listen(func() uplink.Status { return uplink.Status{Measured: heard + 1, Skew: -time.Hour.Microseconds()} })
 	_, errs = r.Append(t.Context(), command(opened))
 	require.ErrorContains(t, errs[0], "ahead of the parent's")
 }
