@@ -1,6 +1,7 @@
 package escalation
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"duban.internal/escalation/alert"
 	"duban.internal/escalation/alertview"
 	"duban.internal/node/journal"
+	"duban.internal/node/jurisdiction"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
@@ -19,14 +21,20 @@ func (b *batch) opened(ctx context.Context, id journal.ID, e *journal.Entry, o *
 	if o.GetLast() || id == b.own && alert.PassedAtOnce(o) {
 		return nil // a vacant level and the one after it were opened together
 	}
-	h, known, err := b.homeOf(ctx, id)
-	if err != nil {
-		return err
-	}
 	caseJournal, err := journal.IDFrom(o.GetJournal())
-	if err != nil || !known || h.code != o.GetReceiver() {
-		b.log.Error("level left out: its journal is not of the office that receives it", slog.Uint64("number", e.Number), slog.String("journal", id.String()))
+	if err != nil {
+		b.unreadable(id, e, err)
 		return nil
+	}
+	if id != b.own {
+		h, ok, err := b.speaksFor(ctx, id, caseJournal)
+		if err != nil {
+			return err
+		}
+		if !ok || h.code != o.GetReceiver() || o.GetAlertId() != alert.ID(caseJournal, o.GetCaseId(), o.GetPoint(), o.GetTrigger()) {
+			b.log.Error("level left out: it is not its journal's to open", slog.Uint64("number", e.Number), slog.String("journal", id.String()))
+			return nil
+		}
 	}
 	j, err := b.judgesLevels(ctx, id, e)
 	if err != nil {
@@ -46,6 +54,17 @@ func (b *batch) opened(ctx context.Context, id journal.ID, e *journal.Entry, o *
 		}
 	}
 	return failed
+}
+
+// speaksFor says whether a journal may have a say about a case: it is the case's own, or of a jurisdiction that the case's
+// lies in. What is not known yet of the case's journal speaks for nothing and against nothing.
+func (b *batch) speaksFor(ctx context.Context, id, caseJournal journal.ID) (home, bool, error) {
+	h, known, err := b.homeOf(ctx, id)
+	if err != nil || !known || id == caseJournal {
+		return h, known, err
+	}
+	of, known, err := b.homeOf(ctx, caseJournal)
+	return h, err == nil && (!known || b.tree.Within(jurisdiction.Code(of.code), jurisdiction.Code(h.code))), err
 }
 
 // plant keeps the deadline of a level, unless the next one is open.
@@ -163,10 +182,10 @@ func (b *batch) disputed(ctx context.Context, id journal.ID, e *journal.Entry, d
 		b.log.Error("dispute of an unknown alert", slog.Uint64("number", e.Number), slog.String("alert", d.GetAlertId()))
 		return nil
 	}
+	if _, ok, err := b.speaksFor(ctx, id, caseJournal); err != nil || !ok {
+		return err
+	}
 	if caseJournal == b.own {
-		if id != b.own {
-			return nil // from below nobody disputes
-		}
 		return b.nextRound(ctx, a, e, d)
 	}
 	j, err := b.judgesLevels(ctx, id, e)
@@ -227,7 +246,7 @@ func (b *batch) fromAbove(ctx context.Context, e *journal.Entry) error {
 			if err != nil {
 				return err
 			}
-			if a == nil {
+			if a == nil || !bytes.Equal(a.Levels[0].Opening.GetJournal(), b.own[:]) {
 				continue // addressed here as to an office, not as to the agency's node
 			}
 			if l := a.Level(d.GetRound(), d.GetLevel()); l != nil && !l.HandledInTime() {

@@ -27,16 +27,6 @@ func (b *batch) withdrawAbove(ctx context.Context, id journal.ID, below store.Ro
 	if len(rows) == 0 || alertview.AlertOf(rows[0]) != alertID {
 		return nil
 	}
-	if below != nil {
-		// What a journal says of a level that its office doesn't receive is nothing.
-		o, err := alertview.Opening(below)
-		if err != nil {
-			return err
-		}
-		if h, ok, err := b.homeOf(ctx, id); err != nil || !ok || h.code != o.GetReceiver() {
-			return err
-		}
-	}
 	first, err := alertview.Opening(rows[0])
 	if err != nil {
 		return err
@@ -44,6 +34,17 @@ func (b *batch) withdrawAbove(ctx context.Context, id journal.ID, below store.Ro
 	caseJournal, err := journal.IDFrom(first.GetJournal())
 	if err != nil {
 		return err
+	}
+	h, ok, err := b.speaksFor(ctx, id, caseJournal)
+	if err != nil || !ok {
+		return err
+	}
+	if below != nil {
+		// What a journal says of a level that its office doesn't receive is nothing.
+		o, err := alertview.Opening(below)
+		if err != nil || h.code != o.GetReceiver() {
+			return err
+		}
 	}
 	a, err := b.load(ctx, alertID, caseJournal)
 	if err != nil || a == nil {

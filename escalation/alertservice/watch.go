@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	"duban.internal/escalation/alert"
+	"duban.internal/escalation/alertview"
 	"duban.internal/node/fault"
 	"duban.internal/node/journal"
 	"duban.internal/node/jurisdiction"
@@ -129,9 +130,11 @@ func (w scope) sendChanged(ctx context.Context, stream grpc.ServerStreamingServe
 				break
 			}
 			at[info.ID] = e.Number + 1
-			if id, ok := alert.FromStream(e.Stream); ok && !seen[id] {
-				seen[id] = true
-				ids = append(ids, id)
+			for _, stream := range about(info.Own, e) {
+				if id, ok := alert.FromStream(stream); ok && !seen[id] {
+					seen[id] = true
+					ids = append(ids, id)
+				}
 			}
 		}
 		more = more || at[info.ID] < info.Folded
@@ -144,6 +147,22 @@ func (w scope) sendChanged(ctx context.Context, stream grpc.ServerStreamingServe
 		ids = ids[n:]
 	}
 	return more, nil
+}
+
+// about are the streams that an entry is about: its own, and in the own journal those that a letter from above tells of.
+func about(own bool, e *journal.Entry) []string {
+	if !own || e.Erased || e.Kind != uint32(dubanv1.EntryKind_ENTRY_KIND_RECEIVED_FROM_ABOVE) {
+		return []string{e.Stream}
+	}
+	said, err := alertview.FromAbove(e)
+	if err != nil {
+		return nil // its fold shows it
+	}
+	streams := make([]string, len(said))
+	for i := range said {
+		streams[i] = said[i].Stream
+	}
+	return streams
 }
 
 func (w scope) sendSome(ctx context.Context, stream grpc.ServerStreamingServer[dubanv1.WatchAlertsResponse], ids []string) error {

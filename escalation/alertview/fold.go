@@ -126,17 +126,24 @@ var Card = &store.Table{
 	Indexes: []store.Index{{Name: "card_by_due", Columns: []string{"due_us", "alert_id"}}},
 }
 
+// Author has one row: the jurisdiction that its journal stands for.
+var Author = &store.Table{
+	Name:    "alert_author",
+	Columns: []store.Column{{Name: "one", Type: store.Int}, {Name: "code", Type: store.Text}},
+	Key:     1,
+}
+
 // Fold is the fold of these tables.
 func Fold() store.Fold {
 	return store.Fold{
 		Name:    "alertview",
 		Version: 2,
-		Tables:  []*store.Table{Level, LevelAbove, Dispute, DisputeAbove, Card},
+		Tables:  []*store.Table{Level, LevelAbove, Dispute, DisputeAbove, Card, Author},
 		Kinds: []uint32{
 			uint32(dubanv1.EntryKind_ENTRY_KIND_CARD_SHOWN), uint32(dubanv1.EntryKind_ENTRY_KIND_LEVEL_OPENED),
 			uint32(dubanv1.EntryKind_ENTRY_KIND_LEVEL_HANDLED), uint32(dubanv1.EntryKind_ENTRY_KIND_LEVEL_DISPUTED),
 			uint32(dubanv1.EntryKind_ENTRY_KIND_LEVEL_WITHDRAWN), uint32(dubanv1.EntryKind_ENTRY_KIND_LEVEL_REOPENED),
-			uint32(dubanv1.EntryKind_ENTRY_KIND_RECEIVED_FROM_ABOVE),
+			uint32(dubanv1.EntryKind_ENTRY_KIND_RECEIVED_FROM_ABOVE), uint32(dubanv1.EntryKind_ENTRY_KIND_JURISDICTION_NAMED),
 		},
 		Apply: apply,
 	}
@@ -147,6 +154,13 @@ func apply(tx store.Tx, e *journal.Entry) error {
 		return nil // what was folded before stays; a rebuild goes without
 	}
 	switch dubanv1.EntryKind(e.Kind) {
+	case dubanv1.EntryKind_ENTRY_KIND_JURISDICTION_NAMED:
+		var m dubanv1.JurisdictionNamed
+		if err := proto.Unmarshal(e.Payload, &m); err != nil {
+			return err
+		}
+		tx.Put(Author, store.Row{int64(0), m.GetCode()})
+		return nil
 	case dubanv1.EntryKind_ENTRY_KIND_CARD_SHOWN:
 		var m dubanv1.CardShown
 		if err := proto.Unmarshal(e.Payload, &m); err != nil {
@@ -184,7 +198,7 @@ func (t tables) apply(tx store.Tx, e *journal.Entry) (err error) {
 	case dubanv1.EntryKind_ENTRY_KIND_LEVEL_OPENED:
 		var m dubanv1.LevelOpened
 		if err = proto.Unmarshal(e.Payload, &m); err == nil {
-			t.opened(tx, e, &m)
+			err = t.opened(tx, e, &m)
 		}
 	case dubanv1.EntryKind_ENTRY_KIND_LEVEL_HANDLED:
 		var m dubanv1.LevelHandled
@@ -230,9 +244,21 @@ func FromAbove(e *journal.Entry) ([]journal.Entry, error) {
 	return out, nil
 }
 
-// opened puts a level. That it exists once is the matter of who opens it (its stream's version); to look here as well
+// opened puts a level. A level is written only by the node whose office receives it, level 1 of a case only by the case's
+// own, and under no id but the one that is derived: else it is left out, in sight. That it exists once is the matter of who opens it (its stream's version); to look here as well
 // would cost a third of the fold. A journal from below that opens one twice shows it as opened last.
-func (t tables) opened(tx store.Tx, e *journal.Entry, m *dubanv1.LevelOpened) {
+func (t tables) opened(tx store.Tx, e *journal.Entry, m *dubanv1.LevelOpened) error {
+	of, err := journal.IDFrom(m.GetJournal())
+	switch author, known := tx.Get(Author, int64(0)); {
+	case err != nil:
+		return err
+	case m.GetAlertId() != alert.ID(of, m.GetCaseId(), m.GetPoint(), m.GetTrigger()):
+		return fmt.Errorf("alert %.64s: its id is not that of its case, point and starting entry", m.GetAlertId())
+	case m.GetLevel() == 1 && m.GetCaseId() != "" && of != e.Journal:
+		return fmt.Errorf("alert %s: level 1 of a case is opened in the case's journal", m.GetAlertId())
+	case !t.origin && known && author[1] != m.GetReceiver():
+		return fmt.Errorf("alert %s: level %d is received by %.20s, and only its node opens it", m.GetAlertId(), m.GetLevel(), m.GetReceiver())
+	}
 	key := []any{m.GetAlertId(), int64(m.GetRound()), int64(m.GetLevel())}
 	var origin any
 	if t.origin {
@@ -250,6 +276,7 @@ func (t tables) opened(tx store.Tx, e *journal.Entry, m *dubanv1.LevelOpened) {
 			tx.Put(t.level, below)
 		}
 	}
+	return nil
 }
 
 // get is a copy of a level's row, to be changed.
@@ -282,6 +309,9 @@ func (t tables) withdrawn(tx store.Tx, e *journal.Entry, m *dubanv1.LevelWithdra
 	row, err := t.get(tx, "withdrawn", m.GetAlertId(), m.GetRound(), m.GetLevel())
 	if err != nil {
 		return err
+	}
+	if m.GetBasis() == dubanv1.Basis_BASIS_UNSPECIFIED {
+		return fmt.Errorf("alert %s round %d level %d is withdrawn on no basis", m.GetAlertId(), m.GetRound(), m.GetLevel())
 	}
 	if row[levelWithdrawal] != nil {
 		return fmt.Errorf("alert %s round %d level %d is withdrawn a second time", m.GetAlertId(), m.GetRound(), m.GetLevel())
