@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ func decodeGroup(b []byte) (group, error) {
 		return group{}, fmt.Errorf("raft log of version %d, this program reads %d", v, groupVersion)
 	}
 	g := group{stamp: int64(d.fixed64()), floor: int64(d.fixed64())}
-	n := d.count()
+	n := d.count(2)
 	g.ops = make([]op, 0, n)
 	for range n {
 		g.ops = append(g.ops, op{kind: d.byte(), body: d.bytes()})
@@ -91,10 +92,10 @@ func encodeCommand(dst []byte, c *store.Command) []byte {
 
 func decodeCommand(b []byte, c *store.Command, tables map[string]*table) error {
 	d := decoder{b: b}
-	for range d.count() {
+	for range d.count(2) {
 		c.Expect = append(c.Expect, store.Expect{Stream: d.string(), Version: d.uvarint()})
 	}
-	if n := d.count(); n > 0 {
+	if n := d.count(4 + 8 + journal.SaltSize + sha256.Size + 1); n > 0 {
 		c.Entries = make([]store.Proposal, n)
 	}
 	for i := range c.Entries {
@@ -114,6 +115,9 @@ func decodeCommand(b []byte, c *store.Command, tables map[string]*table) error {
 	c.Natural = d.string()
 	return d.end()
 }
+
+// minHeader is less than any entry's header has.
+const minHeader = 48
 
 func encodeReplica(dst []byte, r *store.Replica) []byte {
 	dst = append(dst, r.Journal[:]...)
@@ -137,7 +141,7 @@ func decodeReplica(b []byte, r *store.Replica, tables map[string]*table) error {
 	d := decoder{b: b}
 	copy(r.Journal[:], d.take(len(r.Journal)))
 	r.From = d.uvarint()
-	if n := d.count(); n > 0 {
+	if n := d.count(minHeader + 2); n > 0 {
 		r.Entries = make([]journal.Entry, n)
 	}
 	for i := range r.Entries {
@@ -249,22 +253,23 @@ func (d *decoder) uvarint() uint64 {
 	return v
 }
 
-// count reads the number of things that follow, each at least one byte long.
-func (d *decoder) count() int {
+// count reads the number of things that follow, each at least so many bytes long: what is made for them is never much
+// larger than the input.
+func (d *decoder) count(least int) int {
 	n := d.uvarint()
-	if n > uint64(len(d.b)) {
+	if n > uint64(len(d.b)/least) {
 		d.fail()
 		return 0
 	}
 	return int(n)
 }
 
-func (d *decoder) bytes() []byte  { return d.take(d.count()) }
+func (d *decoder) bytes() []byte  { return d.take(d.count(1)) }
 func (d *decoder) string() string { return string(d.bytes()) }
 
 func (d *decoder) cursors() []store.Advance {
 	var out []store.Advance
-	for range d.count() {
+	for range d.count(1 + len(journal.ID{}) + 2) {
 		a := store.Advance{Follower: d.string()}
 		copy(a.Journal[:], d.take(len(a.Journal)))
 		a.From, a.To = d.uvarint(), d.uvarint()
@@ -276,14 +281,14 @@ func (d *decoder) cursors() []store.Advance {
 // changes leaves Table nil for a table that this program does not have.
 func (d *decoder) changes(tables map[string]*table) []store.Change {
 	var out []store.Change
-	for range d.count() {
+	for range d.count(1 + len(journal.ID{}) + 2) {
 		var c store.Change
 		if t := tables[d.string()]; t != nil {
 			c.Table = t.Table
 		}
 		copy(c.Owner[:], d.take(len(c.Owner)))
 		c.Delete = d.byte() == 1
-		n := d.count()
+		n := d.count(1)
 		c.Row = make(store.Row, 0, n)
 		for range n {
 			switch d.byte() {
