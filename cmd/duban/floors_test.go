@@ -17,6 +17,7 @@ var rooms = []room{
 	{path: "cmd/duban", step: 490},
 	{path: "cmd/duban/app/killtest", step: 480},
 	{path: "cmd/duban/app/demo", step: 470},
+	{path: "cmd/duban/app/sim", step: 470},
 	{path: "cmd/duban/remote", step: 470},
 	{path: "cmd/duban/app/fleet", step: 460},
 	{path: "cmd/duban/settings", step: 460},

@@ -1,179 +1,146 @@
-//go:build simwip
-
 package sim
 
 import (
-	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"duban.internal/federation"
+	"duban.internal/federation/letters"
 	"duban.internal/federation/uplink"
+	"duban.internal/node/fault"
 	"duban.internal/node/journal"
+	"duban.internal/node/jurisdiction"
 	"duban.internal/node/store"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
-// child drives the end that dials the parent.
+// child drives the end that dials the nodes above, as uplink.Uplink does.
 type child struct {
-	n     *node
-	core  *uplink.Core
-	conn  *conn
-	dial  int64 // when to dial, true time; 0 where not
-	asked int64 // since when the parent owes an answer; 0 where it does not
-	tick  int64 // wake-up that is scheduled
-	keep  map[journal.ID]*uplink.Keep
-	heard int64 // the last exchange, by the own clock
-	skew  int64 // the parent's clock less the own one then
+	n       *node
+	portion uplink.CoreConfig
+	box     *letters.Box
+	parent  *link
+	past    []*link // to the nodes above the parent
+	words   map[jurisdiction.Code]word
+	kinds   []uint32
+	heard   int64 // the last exchange with the parent, by the own clock
+	skew    int64 // the parent's clock less the own one then
+	begun   int64
+}
+
+// word is what is known of a node above the parent.
+type word struct {
+	time     int64 // stated by the last own checkpoint that it countersigned
+	byParent int64 // of those that came down by the parent
+}
+
+// link drives one core: the stream to the parent, or one past it.
+type link struct {
+	c      *child
+	to     *node
+	past   bool
+	source uplink.Source
+	core   *uplink.Core // nil while the node is not to be dialed
+	conn   *conn
+	begun  int64 // since when it is dialed past the parent
+	asked  int64 // since when the other end owes an answer; 0 where it does not
+	tick   int64 // that is waited for
+	keep   []*uplink.Keep
+	kinds  *uplink.Announce
+	size   uint64 // countersigned past the parent last
+	since  int64
+	life   int // of the core
 }
 
 // silence is how long an answer is waited for, in patience.
-const silence = 60
+const silence = time.Minute
 
-func newChild(n *node) *child {
+func newChild(n *node) (*child, error) {
 	h := n.h
-	self, _ := h.city.tree.Node(n.code)
-	up, _ := h.city.tree.Node(self.Parent)
-	c := &child{n: n, keep: map[journal.ID]*uplink.Keep{}}
-	journals := []journal.ID{n.own}
-	for _, m := range h.city.members {
-		if m.Code != n.code && h.city.tree.Within(m.Code, n.code) {
-			journals = append(journals, m.Journal)
-		}
-	}
-	c.core = uplink.NewCore(uplink.CoreConfig{
-		Code: n.code, Journals: journals, Parent: up.Key, Version: "sim",
+	c := &child{n: n, words: map[jurisdiction.Code]word{}, begun: n.micros()}
+	c.portion = uplink.CoreConfig{
+		Code: n.code, Version: "sim", Keys: map[journal.ID]*journal.PublicKey{},
 		Interval: h.plan.beat.Microseconds(), Batch: 64 << 10, Window: 256 << 10, InFlight: 16, Jitter: h.rng.Float64,
-	})
-	return c
-}
-
-// patience is virtual time for what people feel as d.
-func (c *child) patience(d time.Duration) int64 {
-	return int64(d.Seconds() * float64(c.n.h.plan.patience.Microseconds()))
-}
-
-// step does what the core asks for.
-func (c *child) step() {
-	for _, info := range c.n.store.Journals() {
-		c.core.Grown(info.ID, info.Size)
 	}
-	c.do()
-	if at, ok := c.core.NextTick(); ok {
-		if at <= c.n.micros() {
-			c.core.Ticked(c.n.micros())
-			c.do()
-			at, ok = c.core.NextTick()
-		}
-		if ok && at != c.tick {
-			c.tick = at
-			c.n.wakeUp(at)
-		}
-	}
-	c.watch()
-}
-
-// watch gives up on a parent that does not answer.
-func (c *child) watch() {
-	if c.conn == nil || !c.core.Waiting() {
-		c.asked = 0
-		return
-	}
-	if c.asked != 0 {
-		return
-	}
-	since := c.n.h.now
-	c.asked = since
-	life, stream := c.n.life, c.conn
-	c.n.h.at(since+c.patience(silence*time.Second), func() {
-		if c.n.up && c.n.life == life && c.conn == stream && c.asked == since {
-			c.close("no answer")
-			c.n.after()
-		}
-	})
-}
-
-func (c *child) received(from *conn, m *dubanv1.SyncResponse) {
-	if c.conn != from {
-		return
-	}
-	c.asked = 0
-	c.core.Received(m, c.n.micros())
-	status := c.core.Status()
-	c.heard, c.skew = status.Heard, status.Skew
-	c.step()
-	c.n.after()
-}
-
-// closed tells that the other end, or the line, closed a stream.
-func (c *child) closed(from *conn, reason string) {
-	if c.conn != from {
-		return
-	}
-	c.conn, c.asked = nil, 0
-	c.core.Closed(reason)
-	c.do()
-	c.n.after()
-}
-
-// close ends the stream from here.
-func (c *child) close(reason string) {
-	if c.conn != nil {
-		c.n.h.net.close(c.conn, true)
-		c.conn, c.asked = nil, 0
-	}
-	c.n.trace("closes", reason, 0, 0)
-	c.core.Closed(reason)
-	c.do()
-}
-
-func (c *child) do() {
-	ctx := context.Background()
-	for effects := c.core.Effects(); len(effects) > 0; effects = c.core.Effects() {
-		for _, e := range effects {
-			if err := c.one(ctx, e); err != nil {
-				c.n.h.fail(c.n, "the uplink goes on", "%v", err)
-				return
+	for _, own := range []bool{true, false} { // the own journal first
+		for _, m := range h.city.members {
+			if own == (m.Code == n.code) && h.city.tree.Within(m.Code, n.code) {
+				c.portion.Journals = append(c.portion.Journals, m.Journal)
+				c.portion.Keys[m.Journal] = m.Key
 			}
 		}
 	}
-	if len(c.keep) == 0 {
-		return
+	for up := n.parent; up != nil; up = up.parent {
+		m, _ := h.city.tree.Node(up.code)
+		c.portion.Above = append(c.portion.Above, m)
 	}
-	var changes []store.Change
-	for _, m := range c.n.h.city.members {
-		if k := c.keep[m.Journal]; k != nil {
-			changes = append(changes, store.Change{Table: federation.Acknowledged, Owner: m.Journal, Row: store.Row{int64(k.Size), k.Time, k.Note}})
+	var err error
+	if c.box, err = letters.NewBox(n.post()); err != nil {
+		return nil, err
+	}
+	if c.kinds, err = federation.ReadAnnounced(ctx, n.store); err != nil {
+		return nil, err
+	}
+	c.parent = &link{c: c, to: n.parent, source: uplink.Source{Store: n.store, Key: n.key}}
+	for up := n.parent.parent; up != nil; up = up.parent {
+		c.parent.source.Ancestors = append(c.parent.source.Ancestors, up.code)
+		c.past = append(c.past, &link{c: c, to: up, past: true, source: uplink.Source{Store: n.store, Key: n.key}})
+	}
+	rows, err := n.store.Scan(ctx, n.own, federation.Ancestor, nil, 64)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		c.say(jurisdiction.Code(row[0].(string)), row[2].(int64), false)
+		for _, l := range c.past {
+			if string(l.to.code) == row[0] {
+				l.size = uint64(row[1].(int64))
+			}
 		}
 	}
-	clear(c.keep)
-	if _, errs := c.n.store.Append(ctx, store.Command{Changes: changes}); errs[0] != nil {
-		c.n.h.fail(c.n, "the uplink goes on", "%v", errs[0])
+	c.parent.start()
+	for _, l := range c.past {
+		c.watch(l)
+	}
+	return c, nil
+}
+
+func (c *child) say(code jurisdiction.Code, at int64, byParent bool) {
+	w := c.words[code]
+	w.time = max(w.time, at)
+	if byParent {
+		w.byParent = max(w.byParent, at)
+	}
+	c.words[code] = w
+	for _, l := range c.past {
+		if l.to.code == code && l.core != nil && w.byParent > l.begun {
+			c.n.trace("comes back", l.to.name, 0, 0)
+			l.stop()
+			c.watch(l)
+		}
 	}
 }
 
-func (c *child) one(ctx context.Context, e uplink.Effect) error {
-	switch {
-	case e.Dial != nil:
-		c.later(c.patience(e.Dial.After), c.open)
-	case c.conn == nil && e.Keep == nil: // of a stream that is gone
-	case e.Send != nil:
-		stream := c.conn
-		c.n.out(func() { c.n.h.net.up(stream, e.Send) })
-	case e.Load != nil:
-		entries, note, err := c.load(ctx, e.Load)
-		if err != nil {
-			return err
+// watch dials a node above past the parent once its word stays away.
+func (c *child) watch(l *link) {
+	last := max(c.words[l.to.code].time, c.begun)
+	left := last + c.n.h.plan.around.Microseconds() - c.n.micros()
+	c.later(max(left, 1), func() {
+		if l.core != nil {
+			return
 		}
-		c.core.Loaded(e.Load.Journal, e.Load.From, entries, note)
-	case e.Beat != nil:
-		return c.beat(ctx, e.Beat.Journal)
-	case e.Keep != nil:
-		c.keep[e.Keep.Journal] = e.Keep
-	case e.Hangup != "":
-		c.close(e.Hangup)
-	}
-	return nil
+		if max(c.words[l.to.code].time, c.begun)+c.n.h.plan.around.Microseconds() > c.n.micros() {
+			c.watch(l)
+			return
+		}
+		c.n.trace("goes around", l.to.name, 0, 0)
+		c.n.h.sight.around++
+		l.begun = c.n.micros()
+		l.start()
+		l.step()
+		c.n.after()
+	})
 }
 
 // later does something after a time, if this life lasts.
@@ -186,85 +153,321 @@ func (c *child) later(after int64, do func()) {
 	})
 }
 
-func (c *child) open() {
-	c.conn = c.n.h.net.dial(c.n, c.n.parent)
-	c.core.Opened(c.n.micros())
-	c.step()
+// step does what the cores ask for.
+func (c *child) step() {
+	c.parent.step()
+	for _, l := range c.past {
+		l.step()
+	}
+}
+
+func (c *child) of(from *conn) *link {
+	for _, l := range append(c.past[:len(c.past):len(c.past)], c.parent) {
+		if l.conn == from {
+			return l
+		}
+	}
+	return nil
+}
+
+func (c *child) received(from *conn, m *dubanv1.SyncResponse) {
+	l := c.of(from)
+	if l == nil {
+		return
+	}
+	l.asked = 0
+	l.core.Received(m, c.n.micros())
+	if l == c.parent {
+		s := l.core.Status()
+		c.heard, c.skew = s.Heard, s.Skew
+		c.n.alarm() // the guard sees each exchange
+	}
+	l.step()
 	c.n.after()
+}
+
+// closed tells that the other end, or the line, closed a stream.
+func (c *child) closed(from *conn, reason string) {
+	if l := c.of(from); l != nil {
+		l.conn, l.asked = nil, 0
+		l.core.Closed(reason)
+		l.do()
+		c.n.after()
+	}
+}
+
+func (l *link) start() {
+	portion := l.c.portion
+	m, _ := l.c.n.h.city.tree.Node(l.to.code)
+	portion.Parent = m.Key
+	l.core, l.life = uplink.NewCore(portion), l.life+1
+}
+
+func (l *link) stop() {
+	if l.conn != nil {
+		l.c.n.h.net.close(l.conn, true)
+	}
+	l.core, l.conn, l.asked, l.tick, l.keep = nil, nil, 0, 0, nil
+}
+
+// later does something after a time, if this core lasts.
+func (l *link) later(after int64, do func()) {
+	life := l.life
+	l.c.later(after, func() {
+		if l.core != nil && l.life == life {
+			do()
+		}
+	})
+}
+
+// patience is virtual time for what people feel as d.
+func (l *link) patience(d time.Duration) int64 {
+	return int64(d.Seconds() * float64(l.c.n.h.plan.patience.Microseconds()))
+}
+
+func (l *link) step() {
+	if l.core == nil {
+		return
+	}
+	for _, info := range l.c.n.store.Journals() {
+		l.core.Grown(info.ID, info.Size)
+	}
+	l.do()
+	l.arm()
+	l.await()
+}
+
+// arm has the core ticked when it wants to be: a timer counts what passes, whatever the clock is set to meanwhile.
+func (l *link) arm() {
+	if l.core == nil {
+		return
+	}
+	at, ok := l.core.NextTick()
+	if !ok || at == l.tick {
+		return
+	}
+	l.tick = at
+	l.later(max(at-l.c.n.micros(), 1), func() {
+		if l.tick != at {
+			return
+		}
+		l.tick = 0
+		l.core.Ticked(l.c.n.micros())
+		l.step()
+		l.c.n.after()
+	})
+}
+
+// await gives up on an end that does not answer.
+func (l *link) await() {
+	switch {
+	case l.core == nil:
+		return
+	case l.conn == nil || !l.core.Waiting():
+		l.asked = 0
+		return
+	case l.asked != 0:
+		return
+	}
+	since, stream := l.c.n.h.now, l.conn
+	l.asked = since
+	l.later(l.patience(silence), func() {
+		if l.conn == stream && l.asked == since {
+			l.close("no answer")
+			l.c.n.after()
+		}
+	})
+}
+
+// close ends the stream from here.
+func (l *link) close(reason string) {
+	if l.conn != nil {
+		l.c.n.h.net.close(l.conn, true)
+		l.conn, l.asked = nil, 0
+	}
+	l.c.n.trace("closes", reason, 0, 0)
+	l.core.Closed(reason)
+	l.do()
+}
+
+func (l *link) do() {
+	for l.core != nil {
+		effects := l.core.Effects()
+		if len(effects) == 0 {
+			break
+		}
+		for _, e := range effects {
+			if err := l.one(e); err != nil {
+				l.c.n.h.fail(l.c.n, "the uplink goes on", "%v", err)
+				return
+			}
+		}
+	}
+	if err := l.keepAll(); err != nil {
+		l.c.n.h.fail(l.c.n, "the uplink goes on", "%v", err)
+	}
+}
+
+func (l *link) one(e uplink.Effect) error {
+	n := l.c.n
+	switch {
+	case e.Keep != nil:
+		l.keep = slices.DeleteFunc(l.keep, func(k *uplink.Keep) bool { return k.Journal == e.Keep.Journal && k.By == e.Keep.By })
+		l.keep = append(l.keep, e.Keep)
+	case e.Announce != nil:
+		if !l.past {
+			l.kinds = e.Announce
+		}
+	case e.Dial != nil:
+		l.later(l.patience(e.Dial.After), l.open)
+	case l.conn == nil: // of a stream that is gone
+	case e.Send != nil:
+		stream := l.conn
+		n.out(func() { n.h.net.up(stream, e.Send) })
+	case e.Load != nil:
+		entries, note, err := l.source.Load(ctx, e.Load)
+		if err != nil {
+			return err
+		}
+		l.core.Loaded(e.Load.Journal, e.Load.From, entries, note)
+	case e.Beat != nil:
+		point, note, ok, err := l.source.Stamp(ctx, e.Beat.Journal)
+		if err != nil {
+			return err
+		}
+		if ok {
+			l.core.Stamped(e.Beat.Journal, point, note, n.micros())
+		}
+	case e.Take != nil:
+		a, err := l.c.box.Take(ctx, e.Take)
+		switch {
+		case err != nil && n.disbelieved(): // the driver ends the stream
+			l.close(err.Error())
+		case err != nil:
+			return fmt.Errorf("taking a letter: %w", err)
+		default:
+			if a.GetRefused() != "" {
+				n.h.fail(n, "no honest letter is refused", "%s", a.GetRefused())
+			}
+			l.core.Took(a)
+			n.above.grow()
+		}
+	case e.Hangup != "":
+		l.close(e.Hangup)
+	}
+	return nil
+}
+
+func (l *link) open() {
+	at, err := l.c.box.Positions(ctx)
+	if err != nil {
+		l.c.n.h.fail(l.c.n, "the uplink goes on", "%v", err)
+		return
+	}
+	l.core.At(at)
+	l.conn = l.c.n.h.net.dial(l.c.n, l.to)
+	l.core.Opened(l.c.n.micros())
+	l.step()
+	l.c.n.after()
+}
+
+// keepAll stores the last word of each journal in one commit.
+func (l *link) keepAll() error {
+	n, now := l.c.n, l.c.n.micros()
+	var changes []store.Change
+	said := map[jurisdiction.Code]int64{}
+	var order []jurisdiction.Code
+	if a := l.kinds; a != nil {
+		l.kinds = nil
+		if !slices.Equal(a.Kinds, l.c.kinds) {
+			l.c.kinds = slices.Clone(a.Kinds)
+			changes = append(changes, store.Change{Table: federation.Announced, Owner: n.own, Row: federation.Announcement(a.Kinds, now)})
+			n.above.core.Announced(a.Kinds)
+		}
+	}
+	around := jurisdiction.Code("")
+	if l.past {
+		around = l.to.code
+	}
+	for _, k := range l.keep {
+		changes = append(changes, k.Row(around, now))
+		if k.Journal != n.own {
+			continue
+		}
+		if k.By == "" && !l.past {
+			shown, err := l.shown(k.Size)
+			if err != nil {
+				return err
+			}
+			changes = append(changes, shown...)
+			continue
+		}
+		by := k.By
+		if by == "" {
+			by = around
+			changes = append(changes, l.witnessed(k)...)
+		}
+		said[by], order = k.Time, append(order, by)
+	}
+	l.keep = l.keep[:0]
+	if len(changes) == 0 {
+		return nil
+	}
+	if _, errs := n.store.Append(ctx, store.Command{Changes: changes}); errs[0] != nil {
+		return fault.New(fault.Internal, "keeping what the nodes above said: %w", errs[0])
+	}
+	for _, by := range order {
+		l.c.say(by, said[by], !l.past)
+	}
+	return nil
+}
+
+// shown drops what was kept to be shown to the parent, up to a size that it has acknowledged (as uplink's driver does).
+func (l *link) shown(size uint64) (changes []store.Change, err error) {
+	for _, code := range l.source.Ancestors {
+		rows, err := l.c.n.store.Scan(ctx, l.c.n.own, federation.Witness, []any{string(code)}, 64)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			if row[0] == string(code) && uint64(row[1].(int64)) <= size {
+				changes = append(changes, store.Change{Table: federation.Witness, Owner: l.c.n.own, Delete: true, Row: row[:2:2]})
+			}
+		}
+	}
+	return changes, nil
+}
+
+// witnessed keeps a checkpoint that was countersigned past the parent (as uplink's driver does).
+func (l *link) witnessed(k *uplink.Keep) (changes []store.Change) {
+	if k.Size <= l.size {
+		return nil
+	}
+	own, by := l.c.n.own, string(l.to.code)
+	if l.size > 0 && k.Time-l.since < federation.WitnessEvery {
+		changes = append(changes, store.Change{Table: federation.Witness, Owner: own, Delete: true, Row: store.Row{by, int64(l.size)}})
+	} else {
+		l.since = k.Time
+	}
+	l.size = k.Size
+	return append(changes, store.Change{Table: federation.Witness, Owner: own, Row: store.Row{by, int64(k.Size), k.Time, k.Time, k.Note}})
 }
 
 // restless says what the parent has not acknowledged.
 func (c *child) restless() string {
-	s := c.core.Status()
-	for id, why := range s.Refused {
-		return fmt.Sprintf("journal %s is refused: %s", id, why)
-	}
+	s := c.parent.core.Status()
 	for _, info := range c.n.store.Journals() {
+		if why := s.Refused[info.ID]; why != "" {
+			return fmt.Sprintf("journal %s is refused: %s", info.ID, why)
+		}
 		if s.Acknowledged[info.ID] != info.Size {
 			return fmt.Sprintf("the parent acknowledged %d of %d entries of journal %s", s.Acknowledged[info.ID], info.Size, info.ID)
 		}
 	}
+	for _, l := range c.past {
+		if l.core != nil {
+			return fmt.Sprintf("it still dials %s past its parent", l.to.name)
+		}
+	}
 	return ""
-}
-
-// load reads entries and their checkpoint.
-func (c *child) load(ctx context.Context, l *uplink.Load) ([]journal.Entry, []byte, error) {
-	st := c.n.store
-	entries, err := st.Read(ctx, l.Journal, l.From, l.Bytes)
-	if err != nil || len(entries) == 0 {
-		return nil, nil, err
-	}
-	if l.Journal == c.n.own {
-		note, err := c.sign(journal.Checkpoint{Journal: l.Journal, Size: l.From + uint64(len(entries)), Time: entries[len(entries)-1].RecordedAt})
-		return entries, note, err
-	}
-	rows, err := st.Scan(ctx, l.Journal, federation.Checkpoint, []any{int64(l.From) + 1}, 1<<10)
-	if err != nil || len(rows) == 0 {
-		return nil, nil, err
-	}
-	best := rows[0]
-	for _, r := range rows {
-		if uint64(r[0].(int64)) <= l.From+uint64(len(entries)) {
-			best = r
-		}
-	}
-	all := c.n.disk.Entries(l.Journal)
-	return all[l.From:best[0].(int64)], best[2].([]byte), nil
-}
-
-func (c *child) sign(point journal.Checkpoint) ([]byte, error) {
-	hashes, err := c.n.store.Hashes(point.Journal)
-	if err != nil {
-		return nil, err
-	}
-	if point.Root, err = journal.Root(hashes, point.Size); err != nil {
-		return nil, err
-	}
-	return c.n.key.Sign(point)
-}
-
-func (c *child) beat(ctx context.Context, id journal.ID) error {
-	if id != c.n.own {
-		row, ok, err := c.n.store.Get(ctx, id, federation.Head)
-		if err != nil || !ok {
-			return err
-		}
-		point, err := journal.ParseCheckpoint(row[2].([]byte))
-		if err != nil {
-			return err
-		}
-		c.core.Stamped(id, point, row[2].([]byte), c.n.micros())
-		return nil
-	}
-	size, at, err := c.n.store.Stamp(ctx)
-	if err != nil {
-		return err
-	}
-	point := journal.Checkpoint{Journal: id, Size: size, Time: at}
-	note, err := c.sign(point)
-	if err != nil {
-		return err
-	}
-	c.core.Stamped(id, point, note, c.n.micros())
-	return nil
 }

@@ -1,5 +1,3 @@
-//go:build simwip
-
 package sim
 
 import (
@@ -94,7 +92,7 @@ func (h *history) asks(a *ask) {
 	}
 	if err != nil {
 		h.sight.refusals++
-		n.trace("refuses", a.what, int64(fault.Of(err)), 0)
+		n.trace("refuses", a.what+": "+err.Error(), int64(fault.Of(err)), 0)
 		n.after()
 		a.then(false)
 		return

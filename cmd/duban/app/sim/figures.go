@@ -1,5 +1,3 @@
-//go:build simwip
-
 package sim
 
 import (
@@ -27,6 +25,7 @@ func (r *Report) add(o outcome) {
 	r.Claimed += o.sight.claimed
 	r.Handled += k(dubanv1.EntryKind_ENTRY_KIND_LEVEL_HANDLED)
 	r.Disputed += k(dubanv1.EntryKind_ENTRY_KIND_LEVEL_DISPUTED)
+	r.Around += o.sight.around
 	r.Crashes += o.ups
 	r.Refused += o.sight.refusals
 	if o.bad != nil && (r.Violation == nil || o.bad.Seed < r.Violation.Seed) {

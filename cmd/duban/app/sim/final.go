@@ -1,5 +1,3 @@
-//go:build simwip
-
 package sim
 
 import (
@@ -212,17 +210,18 @@ func (h *history) judgeLevels() {
 	}
 }
 
-// foldAgain folds a node's journals into empty tables and compares.
+// foldAgain folds what a node's journals got in this history once more, onto the tables as they were before it.
 func (h *history) foldAgain(n *node) {
-	d := memory.NewDisk(n.own)
-	again := memory.Open(memory.Config{Disk: d, Folds: folds, Tables: tables(), Known: known, Clock: n})
+	again := memory.Open(memory.Config{Disk: h.city.disks[n.code].Clone(), Folds: folds, Tables: tables(), Known: known, Clock: n})
 	var replicas []store.Replica
 	for _, info := range n.store.Journals() {
-		if !info.Own {
-			replicas = append(replicas, store.Replica{Journal: info.ID, Entries: n.disk.Entries(info.ID)})
+		had, _ := again.Journal(info.ID)
+		if news := n.disk.Entries(info.ID)[had.Size:]; info.Own {
+			again.Restore(news)
+		} else {
+			replicas = append(replicas, store.Replica{Journal: info.ID, From: had.Size, Entries: news})
 		}
 	}
-	again.Restore(n.disk.Entries(n.own))
 	for _, err := range again.AppendReplica(ctx, replicas...) {
 		if err != nil {
 			h.fail(n, "folding anew gives the tables", "%v", err)

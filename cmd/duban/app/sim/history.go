@@ -1,5 +1,3 @@
-//go:build simwip
-
 package sim
 
 import (
@@ -55,6 +53,9 @@ func newHistory(c *city, seed uint64, p plan, out io.Writer) *history {
 	for _, m := range c.members {
 		n := &node{h: h, name: string(m.Code), code: m.Code, tier: m.Tier, own: m.Journal, key: c.keys[m.Code], parent: h.by[m.Parent], disk: c.disks[m.Code].Clone()}
 		h.nodes, h.by[m.Code] = append(h.nodes, n), n
+		if n.parent != nil {
+			n.parent.below = append(n.parent.below, n)
+		}
 	}
 	for _, n := range h.nodes {
 		n.opened()

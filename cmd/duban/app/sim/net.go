@@ -1,10 +1,7 @@
-//go:build simwip
-
 package sim
 
 import (
 	"duban.internal/federation/downlink"
-	"duban.internal/node/identity"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
@@ -27,6 +24,7 @@ type conn struct {
 	parent *node
 	// Each end: whether it is open, and whether messages to the other end still arrive.
 	childOpen, parentOpen bool
+	begun                 bool // at the parent: a stream begins once
 	upBroken, downBroken  bool
 	upLast, downLast      int64 // arrival of the last message that keeps the order
 }
@@ -48,9 +46,9 @@ func (w *network) up(c *conn, m *dubanv1.SyncRequest) {
 			return
 		}
 		hello := m.GetHello() != nil
-		if hello && !c.parentOpen && p.above.takes(c) {
-			c.parentOpen = true
-			p.above.core.Connected(c.id, identity.Identity{City: cityCode, Kind: identity.Node, Code: c.child.code})
+		if hello && !c.parentOpen && !c.begun {
+			c.parentOpen, c.begun = true, true
+			p.above.connected(c)
 		}
 		if !c.parentOpen {
 			w.reset(c, true)

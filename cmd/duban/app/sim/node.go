@@ -1,5 +1,3 @@
-//go:build simwip
-
 package sim
 
 import (
@@ -10,6 +8,7 @@ import (
 	"duban.internal/escalation"
 	"duban.internal/escalation/alertview"
 	"duban.internal/federation"
+	"duban.internal/federation/letters"
 	"duban.internal/node/caseview"
 	"duban.internal/node/clock"
 	"duban.internal/node/fault"
@@ -24,10 +23,28 @@ import (
 // folds and tables are those of a node (see app).
 var folds = func() []*store.Fold {
 	registered, cases, alerts, peers := registry.Fold(), caseview.Fold(), alertview.Fold(), federation.Fold()
-	return []*store.Fold{&registered, &cases, &alerts, &peers}
+	letter := letters.Fold()
+	return []*store.Fold{&registered, &cases, &alerts, &peers, &letter}
 }()
 
-func tables() []*store.Table { return append(federation.Tables(), escalation.Tables()...) }
+func tables() []*store.Table {
+	return append(append(federation.Tables(), escalation.Tables()...), letters.Tables()...)
+}
+
+// post is what letters are made of and kept by.
+func (n *node) post() letters.Config {
+	return letters.Config{
+		Code: n.code, Tree: n.h.city.tree, Store: n.store, Key: n.key,
+		Case: func(ctx context.Context, id string) (journal.ID, bool, error) {
+			a, err := alertview.Read(ctx, n.store, id, n.writers()...)
+			if err != nil || a == nil {
+				return journal.ID{}, false, err
+			}
+			j, err := journal.IDFrom(a.Top().Opening.GetJournal())
+			return j, err == nil, err
+		},
+	}
+}
 
 // node is one node: its disk, which outlives it, and what runs while it is up.
 type node struct {
@@ -38,6 +55,7 @@ type node struct {
 	own    journal.ID
 	key    *journal.Key
 	parent *node // nil for the city
+	below  []*node
 	disk   *memory.Disk
 	skew   int64 // its clock less the true time, microseconds
 
@@ -108,7 +126,10 @@ func (n *node) start() {
 		return
 	}
 	if n.parent != nil {
-		n.child = newChild(n)
+		if n.child, err = newChild(n); err != nil {
+			n.h.fail(n, "start", "%v", err)
+			return
+		}
 	}
 	n.restarted()
 	n.poke(0)

@@ -1,14 +1,13 @@
-//go:build simwip
-
 package sim
 
 import (
-	"context"
 	"fmt"
 
 	"duban.internal/escalation"
 	"duban.internal/federation"
 	"duban.internal/federation/downlink"
+	"duban.internal/federation/letters"
+	"duban.internal/node/identity"
 	"duban.internal/node/journal"
 )
 
@@ -16,6 +15,8 @@ import (
 type parent struct {
 	n     *node
 	core  *downlink.Core
+	post  *letters.Post
+	talks *letters.Runner
 	conns map[uint64]*conn
 	grown uint64 // own entries when the core was told last
 }
@@ -32,13 +33,25 @@ func newParent(n *node) (*parent, error) {
 	c := n.h.city
 	p := &parent{n: n, conns: map[uint64]*conn{}, core: downlink.NewCore(downlink.CoreConfig{
 		Code: n.code, Tree: c.tree, Key: n.key, Version: "sim", Kinds: known,
-		MaxBatch: maxBatch, Window: window, Memory: room, Together: together,
+		MaxBatch: maxBatch, Window: window, Memory: room, Together: together, Letters: true, LetterWindow: 64 << 10,
 	})}
+	var err error
+	if p.post, err = letters.NewPost(n.post()); err != nil {
+		return nil, err
+	}
+	if p.talks, err = letters.NewRunner(n.post(), n.store, n); err != nil {
+		return nil, err
+	}
+	kinds, err := federation.ReadAnnounced(ctx, n.store)
+	if err != nil {
+		return nil, err
+	}
+	p.core.Announced(kinds)
 	for _, m := range c.members {
 		if m.Code == n.code || !c.tree.Within(m.Code, n.code) {
 			continue
 		}
-		s, err := downlink.ReadState(context.Background(), n.store, m.Key)
+		s, err := downlink.ReadState(ctx, n.store, m.Key)
 		if err != nil {
 			return nil, fmt.Errorf("journal of %s: %w", m.Code, err)
 		}
@@ -49,10 +62,10 @@ func newParent(n *node) (*parent, error) {
 	return p, nil
 }
 
-// takes says whether a stream that a child dialed is taken, and notes it.
-func (p *parent) takes(c *conn) bool {
+// connected takes a stream that a child dialed.
+func (p *parent) connected(c *conn) {
 	p.conns[c.id] = c
-	return true
+	p.core.Connected(c.id, identity.Identity{City: cityCode, Kind: identity.Node, Code: c.child.code})
 }
 
 func (p *parent) received(c *conn, o *downlink.Opened) {
@@ -68,18 +81,34 @@ func (p *parent) closed(c *conn) {
 	p.n.after()
 }
 
-// step tells the core of what others wrote.
+// grow tells the core that there may be letters that were not there before.
+func (p *parent) grow() {
+	p.core.Grown()
+	p.do()
+}
+
+// step writes what the own journal addresses to those below, and tells the core of what others wrote.
 func (p *parent) step() {
+	if len(p.n.below) == 0 {
+		return
+	}
+	for range maxSteps {
+		busy, err := p.talks.Step(ctx)
+		if err != nil && !p.n.disbelieved() {
+			p.n.h.fail(p.n, "letters are addressed", "%v", err)
+		}
+		if err != nil || !busy {
+			break
+		}
+	}
 	if info, _ := p.n.store.Journal(p.n.own); info.Size != p.grown {
 		p.grown = info.Size
-		p.core.Grown()
-		p.do()
+		p.grow()
 	}
 }
 
 // do carries out what the core asks for.
 func (p *parent) do() {
-	ctx := context.Background()
 	for effects := p.core.Effects(); len(effects) > 0; effects = p.core.Effects() {
 		for _, e := range effects {
 			switch {
@@ -94,7 +123,7 @@ func (p *parent) do() {
 					p.core.Loaded(e.Load.Session, states, p.n.micros())
 				}
 			case e.Commit != nil:
-				p.commit(ctx, e.Commit)
+				p.commit(e.Commit)
 			case e.Compare != nil:
 				root, next, err := downlink.ReadCompare(ctx, p.n.store, e.Compare)
 				if p.can(e.Compare.Session, err) {
@@ -104,6 +133,11 @@ func (p *parent) do() {
 				found, err := downlink.ReadRecall(ctx, p.n.store, p.n.h.city.tree, p.n.code, e.Recall)
 				if p.can(e.Recall.Session, err) {
 					p.core.Recalled(e.Recall.Session, found)
+				}
+			case e.Next != nil:
+				some, err := p.post.Next(ctx, e.Next.Child, e.Next.At, e.Next.Bytes)
+				if p.can(e.Next.Session, err) {
+					p.core.Nexted(e.Next.Session, some)
 				}
 			case e.Hangup != nil:
 				p.hangup(e.Hangup)
@@ -130,7 +164,7 @@ func (p *parent) hangup(u *downlink.Hangup) {
 }
 
 // commit stores what came from below; the core is told once it is durable.
-func (p *parent) commit(ctx context.Context, w *downlink.Commit) {
+func (p *parent) commit(w *downlink.Commit) {
 	n := p.n
 	var replicas, commands []error
 	runs := []func(){

@@ -1,5 +1,3 @@
-//go:build simwip
-
 package sim
 
 import (
@@ -46,22 +44,22 @@ const weeks = 14 * 24 * time.Hour
 func newPlan(r *rand.Rand, length time.Duration) plan {
 	day := 24 * time.Hour
 	p := plan{
-		beat: between(r, 6*time.Hour, 24*time.Hour), patience: between(r, time.Minute, 4*time.Minute),
-		latency: between(r, time.Second, 5*time.Minute), slowSync: between(r, time.Second, 10*time.Minute),
-		cuts: r.IntN(5), oneWay: r.IntN(3), crashes: r.IntN(8), longest: between(r, time.Hour, 8*day),
+		beat: between(r, 8*time.Hour, 48*time.Hour), patience: between(r, time.Minute, 4*time.Minute),
+		latency: between(r, 10*time.Millisecond, 12*time.Second), slowSync: between(r, 10*time.Millisecond, 12*time.Second),
+		cuts: r.IntN(7), oneWay: r.IntN(3), crashes: r.IntN(8), longest: between(r, time.Hour, 8*day),
 		crashAtSync: float64(r.IntN(4)) * .01, lateSync: float64(r.IntN(5)) * .1, midSync: float64(r.IntN(3)) * .2,
 		cases: 8 + r.IntN(30), attention: r.Float64(),
 	}
 	p.grace = p.beat + between(r, 4*time.Hour, 20*time.Hour)
 	p.silence = p.grace + between(r, time.Hour, 2*day)
-	p.around = between(r, 2*p.beat, 4*p.beat)
+	p.around = between(r, 4*p.beat, 8*p.beat)
 	p.start = begin.Add(day + between(r, 0, 290*day)).UnixMicro()
 	p.end = p.start + length.Microseconds()
 	if r.IntN(3) == 0 { // a line that is none
 		p.loss, p.repeat, p.overtake = r.Float64()*.1, r.Float64()*.1, r.Float64()*.2
 	}
 	if r.IntN(2) == 0 {
-		p.skew = between(r, 0, 50*time.Second)
+		p.skew = between(r, 0, 8*time.Second)
 	}
 	if r.IntN(3) == 0 {
 		p.jumps = 1 + r.IntN(3)

@@ -1,5 +1,3 @@
-//go:build simwip
-
 package sim
 
 // event is something that happens at a virtual time; of two at one time the one asked for first comes first.

@@ -1,5 +1,3 @@
-//go:build simwip
-
 package sim
 
 import (
@@ -44,6 +42,7 @@ type Report struct {
 	Claimed   int           `json:"claimed"` // of these, on a journal's own word
 	Handled   int           `json:"handled"`
 	Disputed  int           `json:"disputed"`
+	Around    int           `json:"around"` // how often a node went around its parent
 	Crashes   int           `json:"crashes"`
 	Refused   int           `json:"refused"` // requests
 	Hash      string        `json:"hash"`    // over the hashes of all traces, by seed

@@ -1,5 +1,3 @@
-//go:build simwip
-
 package sim
 
 import (
@@ -49,6 +47,7 @@ type sight struct {
 	silent   int // levels opened for want of word
 	claimed  int
 	witness  int
+	around   int // how often a node went around its parent
 }
 
 type levelKey struct {
