@@ -17,6 +17,7 @@ type Line struct {
 	up    bool // what comes from the dialing side is lost without a word
 	down  bool // likewise what comes from the other
 	delay time.Duration
+	bytes int64
 	conns map[net.Conn]bool
 }
 
@@ -68,9 +69,17 @@ func (l *Line) Break() {
 	}
 }
 
-func (l *Line) state(up bool) (lost bool, delay time.Duration) {
+// Bytes is how many went either way so far.
+func (l *Line) Bytes() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.bytes
+}
+
+func (l *Line) state(up bool, n int) (lost bool, delay time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bytes += int64(n)
 	return up && l.up || !up && l.down, l.delay
 }
 
@@ -103,7 +112,7 @@ func (l *Line) copy(to, from net.Conn, up bool) {
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
-			lost, delay := l.state(up)
+			lost, delay := l.state(up, n)
 			if delay > 0 {
 				timer := time.NewTimer(delay)
 				<-timer.C

@@ -57,6 +57,7 @@ type Options struct {
 
 	Ancestors map[jurisdiction.Code]string // nodes above the parent that are dialed past it, and where
 	Around    time.Duration
+	Silence   time.Duration // how long an answer is waited for
 	Above     federation.Above
 	Below     federation.Below
 	Files     federation.Files
@@ -121,7 +122,7 @@ func (t *Tree) Start(tb testing.TB, code jurisdiction.Code, st EngineStore, o Op
 	}
 	if n.Uplink, err = uplink.New(uplink.Config{Code: code, Tree: t.Tree, Key: t.Keys[code], Store: st, Clock: o.Clock, Log: o.Log,
 		Parent: o.Parent, Interval: o.Interval, Batch: o.Batch, Version: "test",
-		Ancestors: ancestors, Around: o.Around, Letters: o.Above, Files: o.Files, TLS: client(self.Parent)}); err != nil {
+		Ancestors: ancestors, Around: o.Around, Silence: o.Silence, Letters: o.Above, Files: o.Files, TLS: client(self.Parent)}); err != nil {
 		tb.Fatal(err)
 	}
 	n.done.Go(func() {

@@ -80,7 +80,12 @@ func NewChain(key *journal.Key) *Chain { return &Chain{Key: key, edges: make([]j
 
 // Add appends an entry that was recorded at the given time.
 func (c *Chain) Add(at int64, payload string) {
-	e := Entry(c.Key.Public().Journal(), uint64(len(c.Entries)), at, store.Proposal{Stream: "case/1", Kind: 20, Actor: "agency:x", Payload: []byte(payload)})
+	c.Take(Entry(c.Key.Public().Journal(), uint64(len(c.Entries)), at,
+		store.Proposal{Stream: "case/1", Kind: 20, Actor: "agency:x", Payload: []byte(payload)}))
+}
+
+// Take appends an entry as it is.
+func (c *Chain) Take(e journal.Entry) {
 	edge := c.edges[len(c.Entries)].Clone()
 	edge.Append(journal.LeafHash(e.Raw))
 	c.Entries, c.edges = append(c.Entries, e), append(c.edges, edge)

@@ -57,6 +57,7 @@ type CoreConfig struct {
 
 	// Jitter gives numbers in [0, 1) that spread retries.
 	Jitter func() float64
+	Retry  time.Duration // the longest pause between them: 30 s where 0
 }
 
 type state uint8
@@ -175,7 +176,7 @@ func (c *Core) Closed(reason string) {
 		l.sent = l.acked
 	}
 	pause := firstPause << min(c.attempts, 10)
-	pause = min(pause, longestPause)
+	pause = min(pause, cmp.Or(c.cfg.Retry, longestPause))
 	c.attempts++
 	c.out = append(c.out, Effect{Dial: &Dial{After: pause/2 + time.Duration(c.cfg.Jitter()*float64(pause/2))}})
 }
@@ -396,9 +397,10 @@ func (c *Core) Stamped(id journal.ID, point journal.Checkpoint, note []byte, now
 		Journal: id[:], Checkpoint: note, NowUs: now}}})
 }
 
-// Ticked says what time it is; heartbeats go out when they are due. NextTick says when it is wanted.
+// Ticked says what time it is; heartbeats go out when they are due, and where the clock was put back since. NextTick says
+// when it is wanted.
 func (c *Core) Ticked(now int64) {
-	if c.state == open && now >= c.nextBeat {
+	if c.state == open && (now >= c.nextBeat || c.nextBeat-now > c.cfg.Interval) {
 		c.beats(now)
 		c.pump()
 	}

@@ -64,6 +64,7 @@ type Config struct {
 	Interval time.Duration // between heartbeats, in the node's time: 30 s where 0
 	Around   time.Duration // how old, in the node's time, an ancestor's word may be before it is dialed: 15 min where 0
 	Silence  time.Duration // how long an answer is waited for, in patience: 60 s where 0
+	Retry    time.Duration // the longest pause, in patience, before dialing again: 30 s where 0
 	Batch    int           // bytes of one batch, about: 1 MiB where 0
 	Window   int           // bytes sent and not acknowledged: 16 MiB where 0, and no more than the parent says
 }
@@ -163,6 +164,7 @@ func New(cfg Config) (*Uplink, error) {
 	portion := CoreConfig{
 		Code: cfg.Code, Parent: parent.Key, Version: cfg.Version, Keys: map[journal.ID]*journal.PublicKey{},
 		Interval: cfg.Interval.Microseconds(), Batch: cfg.Batch, Window: cfg.Window, InFlight: inFlight, Jitter: rand.Float64,
+		Retry: cfg.Retry,
 	}
 	portion.add(self)
 	for _, n := range cfg.Tree.All() {
