@@ -52,6 +52,7 @@ type Intervals struct {
 	Skew       time.Duration `key:"skew" help:"how far this node's clock may jump, or run ahead of its parent's, before it records nothing more"`
 	Silence    time.Duration `key:"silence" help:"a child that was not heard for so long is silent, which is itself an alert"`
 	Around     time.Duration `key:"around" help:"an ancestor whose witness did not come through the parent for so long is dialed itself"`
+	Retry      time.Duration `key:"retry" help:"longest pause, in real time, before a node above that can't be reached is dialed again"`
 }
 
 // Sync bounds what children may send before it is acknowledged.
@@ -133,6 +134,7 @@ func (s Size) String() string {
 const (
 	leastInterval = time.Millisecond
 	mostInterval  = time.Hour
+	leastRetry    = 100 * time.Millisecond
 	mostWait      = 24 * mostInterval      // for a child's word, and between clocks
 	mostSilence   = 30 * 24 * mostInterval // of a child or an ancestor
 	leastSegment  = MiB
@@ -160,6 +162,7 @@ func (c Config) WithDefaults() Config {
 	fill(&c.Intervals.Skew, 60*time.Second)
 	fill(&c.Intervals.Silence, 5*time.Minute)
 	fill(&c.Intervals.Around, 15*time.Minute)
+	fill(&c.Intervals.Retry, 30*time.Second)
 	fill(&c.Sync.Memory, 256*MiB)
 	fill(&c.Store.Segment, 64*MiB)
 	fill(&c.Store.Marker, 64*MiB)
@@ -199,6 +202,7 @@ func (c Config) Validate() error {
 	// Less would call a child silent, or an ancestor lost, that said all it had to say.
 	between(&l, "intervals.silence", c.Intervals.Silence, 2*c.Intervals.Checkpoint, mostSilence)
 	between(&l, "intervals.around", c.Intervals.Around, 2*c.Intervals.Checkpoint, mostSilence)
+	between(&l, "intervals.retry", c.Intervals.Retry, leastRetry, mostInterval)
 	if _, err := c.ancestors(); err != nil {
 		l = append(l, fault.Fields(err)...)
 	}

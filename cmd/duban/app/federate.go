@@ -3,12 +3,14 @@ package app
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"duban.internal/escalation"
 	"duban.internal/federation"
 	"duban.internal/federation/downlink"
 	"duban.internal/federation/letters"
 	"duban.internal/federation/uplink"
+	"duban.internal/node/clock"
 	"duban.internal/node/fault"
 	"duban.internal/node/identity"
 	"duban.internal/node/journal"
@@ -90,7 +92,7 @@ func (n *Node) speakAbove(log *slog.Logger) (err error) {
 	n.uplink, err = uplink.New(uplink.Config{
 		Code: n.self.Code, Tree: n.tree, Key: n.key, Store: n.store, Clock: n.clock, Log: log, Version: Version(),
 		Parent: n.cfg.Parent, TLS: n.pair.Client(n.nodeOf(n.self.Parent)), Ancestors: ancestors, DialOptions: rpc.DialOptions(),
-		Letters: taking{n.box, n.downlink}, Interval: n.cfg.Intervals.Checkpoint, Around: n.cfg.Intervals.Around,
+		Letters: taking{n}, Interval: n.cfg.Intervals.Checkpoint, Around: n.cfg.Intervals.Around, Retry: n.cfg.Intervals.Retry,
 	})
 	if err != nil {
 		return err
@@ -129,22 +131,36 @@ func (n *Node) ancestors() (out []uplink.Ancestor, err error) {
 	return out, nil
 }
 
-// taking tells the downlink when a letter came that may have to be forwarded.
-type taking struct {
-	*letters.Box
-	below *downlink.Downlink
-}
+// taking takes letters into the own journal. Where that may not be written to now, it waits until it may: the stream goes on
+// meanwhile, and the nodes above see that this one lives.
+type taking struct{ n *Node }
 
 var _ federation.Above = taking{}
 
-// Take is the Box's.
-func (t taking) Take(ctx context.Context, letter *dubanv1.SyncLetter) (*dubanv1.SyncLetterAck, error) {
-	ack, err := t.Box.Take(ctx, letter)
-	if err == nil && t.below != nil {
-		t.below.Poke()
-	}
-	return ack, err
+// Positions are the Box's.
+func (t taking) Positions(ctx context.Context) ([]*dubanv1.LetterPosition, error) {
+	return t.n.box.Positions(ctx)
 }
+
+// Take is the Box's. A letter that came may have to be forwarded: the downlink is told.
+func (t taking) Take(ctx context.Context, letter *dubanv1.SyncLetter) (*dubanv1.SyncLetterAck, error) {
+	for {
+		ack, err := t.n.box.Take(ctx, letter)
+		if fault.Is(err, fault.Precondition) {
+			if err := clock.Pause(ctx, t.n.clock, takeAgain); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err == nil && t.n.downlink != nil {
+			t.n.downlink.Poke()
+		}
+		return ack, err
+	}
+}
+
+// takeAgain is how long is waited before a letter is tried again.
+const takeAgain = time.Second
 
 // escalate makes the runner.
 func (n *Node) escalate(context.Context) (err error) {

@@ -56,7 +56,7 @@ func TestFileThenEnvironmentThenFlags(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "120116", c.Code)
 	require.Equal(t, app.Intervals{
-		Checkpoint: 3 * time.Minute, Grace: 5 * time.Second, Skew: 4 * time.Second, Silence: 7 * time.Minute, Around: 15 * time.Minute,
+		Checkpoint: 3 * time.Minute, Grace: 5 * time.Second, Skew: 4 * time.Second, Silence: 7 * time.Minute, Around: 15 * time.Minute, Retry: 30 * time.Second,
 	}, c.Intervals)
 	require.Equal(t, []string{"120000=a:1", "120100=b:2"}, c.Ancestors)
 	require.Equal(t, app.Sync{Window: app.MiB, Memory: 256 * app.MiB}, c.Sync)

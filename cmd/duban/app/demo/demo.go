@@ -36,18 +36,19 @@ func (o Options) told(story string) bool { return !strings.Contains(o.Omit, stor
 // ErrVerdict says that a story did not end as it should.
 var ErrVerdict = errors.New("not every story ended as it should")
 
-// The clock: a day of the tree in a second. It begins on a Monday morning in Shanghai, long enough before the first story
+// The clock: 16 hours of the tree in a second. It begins on a Monday morning in Shanghai, long enough before the first story
 // for the nodes to start. Real times are short in this clock, so the intervals are long.
 const (
-	rate        = 86_400
+	rate        = 57_600
 	checkpoint  = time.Hour
 	grace       = 24 * time.Hour
-	skew        = 12 * time.Hour // half a second here: no exchange between loaded nodes takes so long
+	skew        = 12 * time.Hour // less than a second here
 	silence     = 60 * time.Hour
 	around      = 48 * time.Hour
+	retry       = time.Second    // real
 	lateness    = 48 * time.Hour // how late a level may open on a busy machine
 	startup     = 4 * 24 * time.Hour
-	patience    = 20 * 24 * time.Hour // of the tree's time: the stories are over by then, or failed
+	patience    = 24 * 24 * time.Hour // of the tree's time: the stories are over by then, or failed
 	profileName = "tianjin"
 )
 
@@ -137,7 +138,7 @@ func start(ctx context.Context, o Options, dir string) (*demo, error) {
 		Dir: filepath.Join(dir, "tree"), City: city, Members: c.members, Clients: c.clients, Clock: d.clock,
 		Binary: o.Binary, Lines: []jurisdiction.Code{c.cut},
 		Configure: func(node *app.Config) {
-			node.Intervals = app.Intervals{Checkpoint: checkpoint, Grace: grace, Skew: skew, Silence: silence, Around: around}
+			node.Intervals = app.Intervals{Checkpoint: checkpoint, Grace: grace, Skew: skew, Silence: silence, Around: around, Retry: retry}
 			node.Patch.Mute = node.Code == string(c.mute) && o.told("i")
 			node.Profile = profileName
 		},

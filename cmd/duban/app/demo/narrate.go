@@ -18,7 +18,7 @@ import (
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
-const pollEvery = 50 * time.Millisecond // real time: an hour of the tree's
+const pollEvery = 50 * time.Millisecond // real time: less than an hour of the tree
 
 // narrator tells what happens. For programs it keeps silent until the verdict.
 type narrator struct {

@@ -211,8 +211,8 @@ func (d *demo) judgeDead(ctx context.Context, s story) (Outcome, error) {
 	}
 	o.opened(d, three, city, d.dead)
 	switch {
-	case !three.OnSilence:
-		o.problem("level 3 was not opened on silence")
+	case !three.OnSilence && !three.NotOpenedBelow:
+		o.problem("level 3 does not say that the district was silent, or opened nothing")
 	case three.StartUs <= one.DueUs:
 		o.problem("level 3 does not count from the end of level 2")
 	case two != nil && two.OpenedUs < three.OpenedUs:

@@ -88,6 +88,7 @@ func arguments(c app.Config) []string {
 		"--intervals-skew", c.Intervals.Skew.String(),
 		"--intervals-silence", c.Intervals.Silence.String(),
 		"--intervals-around", c.Intervals.Around.String(),
+		"--intervals-retry", c.Intervals.Retry.String(),
 		"--log-level", c.Log.Level, "--log-format", c.Log.Format,
 		"--clock-rate", strconv.FormatFloat(c.Clock.Rate, 'f', -1, 64),
 		"--clock-epoch", c.Clock.Epoch.Format(time.RFC3339Nano),
