@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"testing"
 
+	"golang.org/x/mod/sumdb/tlog"
 	"google.golang.org/protobuf/proto"
 
 	"duban.internal/federation"
 	"duban.internal/federation/letters"
 	"duban.internal/node/clock"
+	"duban.internal/node/journal"
 	"duban.internal/node/jurisdiction"
 	"duban.internal/node/store"
 	"duban.internal/node/store/embedded"
@@ -159,5 +161,92 @@ func BenchmarkOne(b *testing.B) {
 	for b.Loop() {
 		fill(b, c, district, 1)
 		c.down(b, d, plenty)
+	}
+}
+
+// BenchmarkIdle asks for letters of a child that has them all.
+func BenchmarkIdle(b *testing.B) {
+	w := newWorld(tree(b))
+	c, d := durable(b, w, city), durable(b, w, district)
+	fill(b, c, street, 1000)
+	c.down(b, d, plenty)
+	at, err := d.box.Positions(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if out, err := c.post.Next(b.Context(), district, at, plenty); err != nil || len(out) > 0 {
+			b.Fatal(len(out), err)
+		}
+	}
+}
+
+// counting counts what a letter costs a store.
+type counting struct {
+	fullStore
+	rows, bytes, hashes int
+}
+
+func (c *counting) Get(ctx context.Context, id journal.ID, t *store.Table, key ...any) (store.Row, bool, error) {
+	c.rows++
+	return c.fullStore.Get(ctx, id, t, key...)
+}
+
+func (c *counting) Scan(ctx context.Context, id journal.ID, t *store.Table, from []any, most int) ([]store.Row, error) {
+	rows, err := c.fullStore.Scan(ctx, id, t, from, most)
+	c.rows += 1 + len(rows)
+	return rows, err
+}
+
+func (c *counting) Read(ctx context.Context, id journal.ID, from uint64, most int) ([]journal.Entry, error) {
+	entries, err := c.fullStore.Read(ctx, id, from, most)
+	for i := range entries {
+		c.bytes += len(entries[i].Raw) + len(entries[i].Payload)
+	}
+	return entries, err
+}
+
+func (c *counting) Hashes(id journal.ID) (tlog.HashReader, error) {
+	under, err := c.fullStore.Hashes(id)
+	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		c.hashes += len(indexes)
+		return under.ReadHashes(indexes)
+	}), err
+}
+
+// What one letter costs does not grow with the journals, but for the hashes of a proof, which grow with the logarithm.
+func TestCostIsFlat(t *testing.T) {
+	shared := tree(t)
+	cost := func(entries int) (sent, taken counting) {
+		w := newWorld(shared)
+		c, d := w.nodes[city], w.nodes[district]
+		up, down := &counting{fullStore: c.store}, &counting{fullStore: d.store}
+		fill(t, c, street, entries)
+		c.down(t, d, plenty)
+		c.use(up)
+		d.use(down)
+		c.down(t, d, plenty) // what is read once after a start
+		c.opens(t, "one", 3, street)
+		c.address(t)
+		*up, *down = counting{fullStore: up.fullStore}, counting{fullStore: down.fullStore}
+		out := c.next(t, d, plenty)
+		if len(out) != 2 {
+			t.Fatalf("%d letters", len(out))
+		}
+		for _, m := range out {
+			if ack := d.take(t, m); ack.GetRefused() != "" {
+				t.Fatal(ack)
+			}
+		}
+		return *up, *down
+	}
+	sentFew, takenFew := cost(100)
+	sentMany, takenMany := cost(5000)
+	t.Logf("sender: %d rows, %d bytes, %d hashes; then %d, %d, %d", sentFew.rows, sentFew.bytes, sentFew.hashes, sentMany.rows, sentMany.bytes, sentMany.hashes)
+	if sentMany.rows > sentFew.rows || sentMany.bytes > sentFew.bytes+200 || sentMany.hashes > sentFew.hashes+8*20 {
+		t.Errorf("sending costs more after 5,000 entries")
+	}
+	if takenMany.rows > takenFew.rows || takenMany.bytes+takenMany.hashes > 0 {
+		t.Errorf("taking costs %+v, then %+v", takenFew, takenMany)
 	}
 }

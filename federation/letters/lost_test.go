@@ -8,14 +8,11 @@ import (
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
-	"duban.internal/federation"
 	"duban.internal/node/jurisdiction"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
 type ctx = context.Context
-
-var refusals = federation.PeerRefusal
 
 // Whatever is lost, repeated, held up or sent by another way, and whoever starts anew in between: in the end every node
 // has exactly what was addressed to it, once and in order.

@@ -14,7 +14,6 @@ import (
 	"duban.internal/node/fault"
 	"duban.internal/node/journal"
 	"duban.internal/node/jurisdiction"
-	"duban.internal/node/store"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
@@ -28,6 +27,8 @@ type Post struct {
 	mu      sync.Mutex // one mark at a time
 	said    map[string]bool
 	known   map[int64]tlog.Hash
+	ends    map[jurisdiction.Code]uint64 // where own numbers stood
+	folded  uint64                       // when this many own entries were folded
 	subtree map[jurisdiction.Code][]jurisdiction.Code
 }
 
@@ -123,26 +124,51 @@ func (p *Post) Next(ctx context.Context, child jurisdiction.Code, at []*dubanv1.
 // feeds finds what one sender has for a child.
 func (p *Post) feeds(ctx context.Context, sender journal.ID, below []jurisdiction.Code, wanted map[jurisdiction.Code]uint64) ([]*feed, error) {
 	var out []*feed
-	for _, code := range below {
-		row, ok, err := store.Row(nil), false, error(nil)
-		column := 1
-		if sender == p.own {
-			row, ok, err = p.cfg.Store.Get(ctx, p.own, Next, string(code))
-		} else {
-			row, ok, err = p.cfg.Store.Get(ctx, p.own, At, sender[:], string(code))
-			column = 2
-		}
-		if err != nil {
+	if sender == p.own {
+		if err := p.stand(ctx); err != nil {
 			return nil, err
 		}
-		if !ok {
-			continue
+	}
+	for _, code := range below {
+		end := p.ends[code]
+		if sender != p.own {
+			row, ok, err := p.cfg.Store.Get(ctx, p.own, At, sender[:], string(code))
+			if err != nil {
+				return nil, err
+			}
+			if end = 0; ok {
+				end = uint64(row[2].(int64))
+			}
 		}
-		if f := (&feed{sender: sender, addressee: code, next: wanted[code], end: uint64(row[column].(int64))}); f.next < f.end {
+		if f := (&feed{sender: sender, addressee: code, next: wanted[code], end: end}); f.next < f.end {
 			out = append(out, f)
 		}
 	}
 	return out, nil
+}
+
+// stand reads where own numbers stand, once for each size of the journal: hundreds of children ask at the same one.
+func (p *Post) stand(ctx context.Context) error {
+	info, ok := p.cfg.Store.Journal(p.own)
+	if !ok || p.ends != nil && info.Folded == p.folded {
+		return nil
+	}
+	ends := map[jurisdiction.Code]uint64{}
+	for from := []any(nil); ; {
+		rows, err := p.cfg.Store.Scan(ctx, p.own, Next, from, scanPage)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			ends[jurisdiction.Code(row[0].(string))] = uint64(row[1].(int64))
+		}
+		if len(rows) < scanPage {
+			break
+		}
+		from = []any{rows[len(rows)-1][0]}
+	}
+	p.ends, p.folded = ends, info.Folded
+	return nil
 }
 
 // fill reads the next letters of a feed, without what is in them.
@@ -161,7 +187,7 @@ func (p *Post) fill(ctx context.Context, f *feed) error {
 			f.page = []due{{number: f.next, entry: uint64(row[3].(int64)), entries: uint64(row[4].(int64)), mark: uint64(row[5].(int64)), letter: body}}
 		}
 	} else {
-		rows, err := p.cfg.Store.Scan(ctx, p.own, Sent, []any{string(f.addressee), int64(f.next)}, pageOf)
+		rows, err := p.cfg.Store.Scan(ctx, p.own, Sent, []any{string(f.addressee), int64(f.next)}, int(min(pageOf, f.end-f.next)))
 		if err != nil {
 			return err
 		}
