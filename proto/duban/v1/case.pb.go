@@ -1393,6 +1393,7 @@ type CollectRequest struct {
 	//	*CollectRequest_Stage
 	//	*CollectRequest_Evidence
 	//	*CollectRequest_Explanation
+	//	*CollectRequest_History
 	Record        isCollectRequest_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1485,6 +1486,15 @@ func (x *CollectRequest) GetExplanation() *ExplanationGiven {
 	return nil
 }
 
+func (x *CollectRequest) GetHistory() *CaseHistory {
+	if x != nil {
+		if x, ok := x.Record.(*CollectRequest_History); ok {
+			return x.History
+		}
+	}
+	return nil
+}
+
 type isCollectRequest_Record interface {
 	isCollectRequest_Record()
 }
@@ -1509,6 +1519,11 @@ type CollectRequest_Explanation struct {
 	Explanation *ExplanationGiven `protobuf:"bytes,6,opt,name=explanation,proto3,oneof"`
 }
 
+type CollectRequest_History struct {
+	// A case with the stages that it has been through.
+	History *CaseHistory `protobuf:"bytes,7,opt,name=history,proto3,oneof"`
+}
+
 func (*CollectRequest_Case) isCollectRequest_Record() {}
 
 func (*CollectRequest_Stage) isCollectRequest_Record() {}
@@ -1516,6 +1531,64 @@ func (*CollectRequest_Stage) isCollectRequest_Record() {}
 func (*CollectRequest_Evidence) isCollectRequest_Record() {}
 
 func (*CollectRequest_Explanation) isCollectRequest_Record() {}
+
+func (*CollectRequest_History) isCollectRequest_Record() {}
+
+// CaseHistory is a case with stages that it has been through, decided and recorded as a whole: where anything of it is
+// refused, nothing is recorded. It becomes one entry for the opening and one for each stage, and is answered with the first.
+type CaseHistory struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The opening.
+	Case *CaseOpened `protobuf:"bytes,1,opt,name=case,proto3" json:"case,omitempty"`
+	// The stages, in their order, at most 64. Their case_id is the case's.
+	Stages        []*StageRecorded `protobuf:"bytes,2,rep,name=stages,proto3" json:"stages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CaseHistory) Reset() {
+	*x = CaseHistory{}
+	mi := &file_duban_v1_case_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaseHistory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaseHistory) ProtoMessage() {}
+
+func (x *CaseHistory) ProtoReflect() protoreflect.Message {
+	mi := &file_duban_v1_case_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaseHistory.ProtoReflect.Descriptor instead.
+func (*CaseHistory) Descriptor() ([]byte, []int) {
+	return file_duban_v1_case_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CaseHistory) GetCase() *CaseOpened {
+	if x != nil {
+		return x.Case
+	}
+	return nil
+}
+
+func (x *CaseHistory) GetStages() []*StageRecorded {
+	if x != nil {
+		return x.Stages
+	}
+	return nil
+}
 
 // CollectResponse answers one record.
 type CollectResponse struct {
@@ -1536,7 +1609,7 @@ type CollectResponse struct {
 
 func (x *CollectResponse) Reset() {
 	*x = CollectResponse{}
-	mi := &file_duban_v1_case_proto_msgTypes[21]
+	mi := &file_duban_v1_case_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1621,7 @@ func (x *CollectResponse) String() string {
 func (*CollectResponse) ProtoMessage() {}
 
 func (x *CollectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_case_proto_msgTypes[21]
+	mi := &file_duban_v1_case_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1634,7 @@ func (x *CollectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectResponse.ProtoReflect.Descriptor instead.
 func (*CollectResponse) Descriptor() ([]byte, []int) {
-	return file_duban_v1_case_proto_rawDescGZIP(), []int{21}
+	return file_duban_v1_case_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CollectResponse) GetRecordId() string {
@@ -1612,7 +1685,7 @@ type FieldViolation struct {
 
 func (x *FieldViolation) Reset() {
 	*x = FieldViolation{}
-	mi := &file_duban_v1_case_proto_msgTypes[22]
+	mi := &file_duban_v1_case_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1624,7 +1697,7 @@ func (x *FieldViolation) String() string {
 func (*FieldViolation) ProtoMessage() {}
 
 func (x *FieldViolation) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_case_proto_msgTypes[22]
+	mi := &file_duban_v1_case_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1637,7 +1710,7 @@ func (x *FieldViolation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldViolation.ProtoReflect.Descriptor instead.
 func (*FieldViolation) Descriptor() ([]byte, []int) {
-	return file_duban_v1_case_proto_rawDescGZIP(), []int{22}
+	return file_duban_v1_case_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FieldViolation) GetField() string {
@@ -1670,7 +1743,7 @@ type UploadAttachmentRequest struct {
 
 func (x *UploadAttachmentRequest) Reset() {
 	*x = UploadAttachmentRequest{}
-	mi := &file_duban_v1_case_proto_msgTypes[23]
+	mi := &file_duban_v1_case_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1682,7 +1755,7 @@ func (x *UploadAttachmentRequest) String() string {
 func (*UploadAttachmentRequest) ProtoMessage() {}
 
 func (x *UploadAttachmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_case_proto_msgTypes[23]
+	mi := &file_duban_v1_case_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1695,7 +1768,7 @@ func (x *UploadAttachmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadAttachmentRequest.ProtoReflect.Descriptor instead.
 func (*UploadAttachmentRequest) Descriptor() ([]byte, []int) {
-	return file_duban_v1_case_proto_rawDescGZIP(), []int{23}
+	return file_duban_v1_case_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *UploadAttachmentRequest) GetPart() isUploadAttachmentRequest_Part {
@@ -1754,7 +1827,7 @@ type AttachmentDescription struct {
 
 func (x *AttachmentDescription) Reset() {
 	*x = AttachmentDescription{}
-	mi := &file_duban_v1_case_proto_msgTypes[24]
+	mi := &file_duban_v1_case_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +1839,7 @@ func (x *AttachmentDescription) String() string {
 func (*AttachmentDescription) ProtoMessage() {}
 
 func (x *AttachmentDescription) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_case_proto_msgTypes[24]
+	mi := &file_duban_v1_case_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +1852,7 @@ func (x *AttachmentDescription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachmentDescription.ProtoReflect.Descriptor instead.
 func (*AttachmentDescription) Descriptor() ([]byte, []int) {
-	return file_duban_v1_case_proto_rawDescGZIP(), []int{24}
+	return file_duban_v1_case_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AttachmentDescription) GetSha256() []byte {
@@ -1811,7 +1884,7 @@ type UploadAttachmentResponse struct {
 
 func (x *UploadAttachmentResponse) Reset() {
 	*x = UploadAttachmentResponse{}
-	mi := &file_duban_v1_case_proto_msgTypes[25]
+	mi := &file_duban_v1_case_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +1896,7 @@ func (x *UploadAttachmentResponse) String() string {
 func (*UploadAttachmentResponse) ProtoMessage() {}
 
 func (x *UploadAttachmentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_case_proto_msgTypes[25]
+	mi := &file_duban_v1_case_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +1909,7 @@ func (x *UploadAttachmentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadAttachmentResponse.ProtoReflect.Descriptor instead.
 func (*UploadAttachmentResponse) Descriptor() ([]byte, []int) {
-	return file_duban_v1_case_proto_rawDescGZIP(), []int{25}
+	return file_duban_v1_case_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UploadAttachmentResponse) GetSha256() []byte {
@@ -1873,7 +1946,7 @@ type DownloadAttachmentRequest struct {
 
 func (x *DownloadAttachmentRequest) Reset() {
 	*x = DownloadAttachmentRequest{}
-	mi := &file_duban_v1_case_proto_msgTypes[26]
+	mi := &file_duban_v1_case_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +1958,7 @@ func (x *DownloadAttachmentRequest) String() string {
 func (*DownloadAttachmentRequest) ProtoMessage() {}
 
 func (x *DownloadAttachmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_case_proto_msgTypes[26]
+	mi := &file_duban_v1_case_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +1971,7 @@ func (x *DownloadAttachmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadAttachmentRequest.ProtoReflect.Descriptor instead.
 func (*DownloadAttachmentRequest) Descriptor() ([]byte, []int) {
-	return file_duban_v1_case_proto_rawDescGZIP(), []int{26}
+	return file_duban_v1_case_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DownloadAttachmentRequest) GetSha256() []byte {
@@ -1926,7 +1999,7 @@ type DownloadAttachmentResponse struct {
 
 func (x *DownloadAttachmentResponse) Reset() {
 	*x = DownloadAttachmentResponse{}
-	mi := &file_duban_v1_case_proto_msgTypes[27]
+	mi := &file_duban_v1_case_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2011,7 @@ func (x *DownloadAttachmentResponse) String() string {
 func (*DownloadAttachmentResponse) ProtoMessage() {}
 
 func (x *DownloadAttachmentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_case_proto_msgTypes[27]
+	mi := &file_duban_v1_case_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2024,7 @@ func (x *DownloadAttachmentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadAttachmentResponse.ProtoReflect.Descriptor instead.
 func (*DownloadAttachmentResponse) Descriptor() ([]byte, []int) {
-	return file_duban_v1_case_proto_rawDescGZIP(), []int{27}
+	return file_duban_v1_case_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DownloadAttachmentResponse) GetChunk() []byte {
@@ -1974,7 +2047,7 @@ type RegisterAgencyRequest struct {
 
 func (x *RegisterAgencyRequest) Reset() {
 	*x = RegisterAgencyRequest{}
-	mi := &file_duban_v1_case_proto_msgTypes[28]
+	mi := &file_duban_v1_case_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2059,7 @@ func (x *RegisterAgencyRequest) String() string {
 func (*RegisterAgencyRequest) ProtoMessage() {}
 
 func (x *RegisterAgencyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_case_proto_msgTypes[28]
+	mi := &file_duban_v1_case_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2072,7 @@ func (x *RegisterAgencyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterAgencyRequest.ProtoReflect.Descriptor instead.
 func (*RegisterAgencyRequest) Descriptor() ([]byte, []int) {
-	return file_duban_v1_case_proto_rawDescGZIP(), []int{28}
+	return file_duban_v1_case_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RegisterAgencyRequest) GetRequestId() string {
@@ -2027,7 +2100,7 @@ type RegisterAgencyResponse struct {
 
 func (x *RegisterAgencyResponse) Reset() {
 	*x = RegisterAgencyResponse{}
-	mi := &file_duban_v1_case_proto_msgTypes[29]
+	mi := &file_duban_v1_case_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2112,7 @@ func (x *RegisterAgencyResponse) String() string {
 func (*RegisterAgencyResponse) ProtoMessage() {}
 
 func (x *RegisterAgencyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_case_proto_msgTypes[29]
+	mi := &file_duban_v1_case_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2125,7 @@ func (x *RegisterAgencyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterAgencyResponse.ProtoReflect.Descriptor instead.
 func (*RegisterAgencyResponse) Descriptor() ([]byte, []int) {
-	return file_duban_v1_case_proto_rawDescGZIP(), []int{29}
+	return file_duban_v1_case_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RegisterAgencyResponse) GetReceipt() *Receipt {
@@ -2075,7 +2148,7 @@ type RegisterOfficerRequest struct {
 
 func (x *RegisterOfficerRequest) Reset() {
 	*x = RegisterOfficerRequest{}
-	mi := &file_duban_v1_case_proto_msgTypes[30]
+	mi := &file_duban_v1_case_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +2160,7 @@ func (x *RegisterOfficerRequest) String() string {
 func (*RegisterOfficerRequest) ProtoMessage() {}
 
 func (x *RegisterOfficerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_case_proto_msgTypes[30]
+	mi := &file_duban_v1_case_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,7 +2173,7 @@ func (x *RegisterOfficerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterOfficerRequest.ProtoReflect.Descriptor instead.
 func (*RegisterOfficerRequest) Descriptor() ([]byte, []int) {
-	return file_duban_v1_case_proto_rawDescGZIP(), []int{30}
+	return file_duban_v1_case_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RegisterOfficerRequest) GetRequestId() string {
@@ -2128,7 +2201,7 @@ type RegisterOfficerResponse struct {
 
 func (x *RegisterOfficerResponse) Reset() {
 	*x = RegisterOfficerResponse{}
-	mi := &file_duban_v1_case_proto_msgTypes[31]
+	mi := &file_duban_v1_case_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2140,7 +2213,7 @@ func (x *RegisterOfficerResponse) String() string {
 func (*RegisterOfficerResponse) ProtoMessage() {}
 
 func (x *RegisterOfficerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_case_proto_msgTypes[31]
+	mi := &file_duban_v1_case_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2153,7 +2226,7 @@ func (x *RegisterOfficerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterOfficerResponse.ProtoReflect.Descriptor instead.
 func (*RegisterOfficerResponse) Descriptor() ([]byte, []int) {
-	return file_duban_v1_case_proto_rawDescGZIP(), []int{31}
+	return file_duban_v1_case_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RegisterOfficerResponse) GetReceipt() *Receipt {
@@ -2176,7 +2249,7 @@ type RegisterOfficeRequest struct {
 
 func (x *RegisterOfficeRequest) Reset() {
 	*x = RegisterOfficeRequest{}
-	mi := &file_duban_v1_case_proto_msgTypes[32]
+	mi := &file_duban_v1_case_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2261,7 @@ func (x *RegisterOfficeRequest) String() string {
 func (*RegisterOfficeRequest) ProtoMessage() {}
 
 func (x *RegisterOfficeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_case_proto_msgTypes[32]
+	mi := &file_duban_v1_case_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2274,7 @@ func (x *RegisterOfficeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterOfficeRequest.ProtoReflect.Descriptor instead.
 func (*RegisterOfficeRequest) Descriptor() ([]byte, []int) {
-	return file_duban_v1_case_proto_rawDescGZIP(), []int{32}
+	return file_duban_v1_case_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RegisterOfficeRequest) GetRequestId() string {
@@ -2229,7 +2302,7 @@ type RegisterOfficeResponse struct {
 
 func (x *RegisterOfficeResponse) Reset() {
 	*x = RegisterOfficeResponse{}
-	mi := &file_duban_v1_case_proto_msgTypes[33]
+	mi := &file_duban_v1_case_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2314,7 @@ func (x *RegisterOfficeResponse) String() string {
 func (*RegisterOfficeResponse) ProtoMessage() {}
 
 func (x *RegisterOfficeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_case_proto_msgTypes[33]
+	mi := &file_duban_v1_case_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2254,7 +2327,7 @@ func (x *RegisterOfficeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterOfficeResponse.ProtoReflect.Descriptor instead.
 func (*RegisterOfficeResponse) Descriptor() ([]byte, []int) {
-	return file_duban_v1_case_proto_rawDescGZIP(), []int{33}
+	return file_duban_v1_case_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RegisterOfficeResponse) GetReceipt() *Receipt {
@@ -2277,7 +2350,7 @@ type ListAgenciesRequest struct {
 
 func (x *ListAgenciesRequest) Reset() {
 	*x = ListAgenciesRequest{}
-	mi := &file_duban_v1_case_proto_msgTypes[34]
+	mi := &file_duban_v1_case_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2289,7 +2362,7 @@ func (x *ListAgenciesRequest) String() string {
 func (*ListAgenciesRequest) ProtoMessage() {}
 
 func (x *ListAgenciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_case_proto_msgTypes[34]
+	mi := &file_duban_v1_case_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2302,7 +2375,7 @@ func (x *ListAgenciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgenciesRequest.ProtoReflect.Descriptor instead.
 func (*ListAgenciesRequest) Descriptor() ([]byte, []int) {
-	return file_duban_v1_case_proto_rawDescGZIP(), []int{34}
+	return file_duban_v1_case_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListAgenciesRequest) GetPageSize() int32 {
@@ -2332,7 +2405,7 @@ type ListAgenciesResponse struct {
 
 func (x *ListAgenciesResponse) Reset() {
 	*x = ListAgenciesResponse{}
-	mi := &file_duban_v1_case_proto_msgTypes[35]
+	mi := &file_duban_v1_case_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2344,7 +2417,7 @@ func (x *ListAgenciesResponse) String() string {
 func (*ListAgenciesResponse) ProtoMessage() {}
 
 func (x *ListAgenciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_duban_v1_case_proto_msgTypes[35]
+	mi := &file_duban_v1_case_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2357,7 +2430,7 @@ func (x *ListAgenciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgenciesResponse.ProtoReflect.Descriptor instead.
 func (*ListAgenciesResponse) Descriptor() ([]byte, []int) {
-	return file_duban_v1_case_proto_rawDescGZIP(), []int{35}
+	return file_duban_v1_case_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListAgenciesResponse) GetAgencies() []*Agency {
@@ -2473,7 +2546,7 @@ const file_duban_v1_case_proto_rawDesc = "" +
 	"\aearlier\x18\x05 \x03(\v2\x17.duban.v1.StageRecordedR\aearlier\"\x82\x01\n" +
 	"\x0eCaseCorrection\x127\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.duban.v1.CorrectionRequestedR\arequest\x127\n" +
-	"\bdecision\x18\x02 \x01(\v2\x1b.duban.v1.CorrectionDecidedR\bdecision\"\xaf\x02\n" +
+	"\bdecision\x18\x02 \x01(\v2\x1b.duban.v1.CorrectionDecidedR\bdecision\"\xe2\x02\n" +
 	"\x0eCollectRequest\x12\x1b\n" +
 	"\trecord_id\x18\x01 \x01(\tR\brecordId\x12\x1f\n" +
 	"\voccurred_us\x18\x02 \x01(\x03R\n" +
@@ -2481,8 +2554,12 @@ const file_duban_v1_case_proto_rawDesc = "" +
 	"\x04case\x18\x03 \x01(\v2\x14.duban.v1.CaseOpenedH\x00R\x04case\x12/\n" +
 	"\x05stage\x18\x04 \x01(\v2\x17.duban.v1.StageRecordedH\x00R\x05stage\x128\n" +
 	"\bevidence\x18\x05 \x01(\v2\x1a.duban.v1.EvidenceAttachedH\x00R\bevidence\x12>\n" +
-	"\vexplanation\x18\x06 \x01(\v2\x1a.duban.v1.ExplanationGivenH\x00R\vexplanationB\b\n" +
-	"\x06record\"\xe3\x01\n" +
+	"\vexplanation\x18\x06 \x01(\v2\x1a.duban.v1.ExplanationGivenH\x00R\vexplanation\x121\n" +
+	"\ahistory\x18\a \x01(\v2\x15.duban.v1.CaseHistoryH\x00R\ahistoryB\b\n" +
+	"\x06record\"h\n" +
+	"\vCaseHistory\x12(\n" +
+	"\x04case\x18\x01 \x01(\v2\x14.duban.v1.CaseOpenedR\x04case\x12/\n" +
+	"\x06stages\x18\x02 \x03(\v2\x17.duban.v1.StageRecordedR\x06stages\"\xe3\x01\n" +
 	"\x0fCollectResponse\x12\x1b\n" +
 	"\trecord_id\x18\x01 \x01(\tR\brecordId\x122\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x18.duban.v1.CollectOutcomeR\aoutcome\x12+\n" +
@@ -2573,7 +2650,7 @@ func file_duban_v1_case_proto_rawDescGZIP() []byte {
 }
 
 var file_duban_v1_case_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_duban_v1_case_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_duban_v1_case_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_duban_v1_case_proto_goTypes = []any{
 	(CollectOutcome)(0),                // 0: duban.v1.CollectOutcome
 	(*Receipt)(nil),                    // 1: duban.v1.Receipt
@@ -2597,108 +2674,112 @@ var file_duban_v1_case_proto_goTypes = []any{
 	(*CaseStage)(nil),                  // 19: duban.v1.CaseStage
 	(*CaseCorrection)(nil),             // 20: duban.v1.CaseCorrection
 	(*CollectRequest)(nil),             // 21: duban.v1.CollectRequest
-	(*CollectResponse)(nil),            // 22: duban.v1.CollectResponse
-	(*FieldViolation)(nil),             // 23: duban.v1.FieldViolation
-	(*UploadAttachmentRequest)(nil),    // 24: duban.v1.UploadAttachmentRequest
-	(*AttachmentDescription)(nil),      // 25: duban.v1.AttachmentDescription
-	(*UploadAttachmentResponse)(nil),   // 26: duban.v1.UploadAttachmentResponse
-	(*DownloadAttachmentRequest)(nil),  // 27: duban.v1.DownloadAttachmentRequest
-	(*DownloadAttachmentResponse)(nil), // 28: duban.v1.DownloadAttachmentResponse
-	(*RegisterAgencyRequest)(nil),      // 29: duban.v1.RegisterAgencyRequest
-	(*RegisterAgencyResponse)(nil),     // 30: duban.v1.RegisterAgencyResponse
-	(*RegisterOfficerRequest)(nil),     // 31: duban.v1.RegisterOfficerRequest
-	(*RegisterOfficerResponse)(nil),    // 32: duban.v1.RegisterOfficerResponse
-	(*RegisterOfficeRequest)(nil),      // 33: duban.v1.RegisterOfficeRequest
-	(*RegisterOfficeResponse)(nil),     // 34: duban.v1.RegisterOfficeResponse
-	(*ListAgenciesRequest)(nil),        // 35: duban.v1.ListAgenciesRequest
-	(*ListAgenciesResponse)(nil),       // 36: duban.v1.ListAgenciesResponse
-	(*CaseOpened)(nil),                 // 37: duban.v1.CaseOpened
-	(*StageRecorded)(nil),              // 38: duban.v1.StageRecorded
-	(*EvidenceAttached)(nil),           // 39: duban.v1.EvidenceAttached
-	(*ExplanationGiven)(nil),           // 40: duban.v1.ExplanationGiven
-	(*CorrectionRequested)(nil),        // 41: duban.v1.CorrectionRequested
-	(*CorrectionDecided)(nil),          // 42: duban.v1.CorrectionDecided
-	(*Agency)(nil),                     // 43: duban.v1.Agency
-	(*Officer)(nil),                    // 44: duban.v1.Officer
-	(*Office)(nil),                     // 45: duban.v1.Office
+	(*CaseHistory)(nil),                // 22: duban.v1.CaseHistory
+	(*CollectResponse)(nil),            // 23: duban.v1.CollectResponse
+	(*FieldViolation)(nil),             // 24: duban.v1.FieldViolation
+	(*UploadAttachmentRequest)(nil),    // 25: duban.v1.UploadAttachmentRequest
+	(*AttachmentDescription)(nil),      // 26: duban.v1.AttachmentDescription
+	(*UploadAttachmentResponse)(nil),   // 27: duban.v1.UploadAttachmentResponse
+	(*DownloadAttachmentRequest)(nil),  // 28: duban.v1.DownloadAttachmentRequest
+	(*DownloadAttachmentResponse)(nil), // 29: duban.v1.DownloadAttachmentResponse
+	(*RegisterAgencyRequest)(nil),      // 30: duban.v1.RegisterAgencyRequest
+	(*RegisterAgencyResponse)(nil),     // 31: duban.v1.RegisterAgencyResponse
+	(*RegisterOfficerRequest)(nil),     // 32: duban.v1.RegisterOfficerRequest
+	(*RegisterOfficerResponse)(nil),    // 33: duban.v1.RegisterOfficerResponse
+	(*RegisterOfficeRequest)(nil),      // 34: duban.v1.RegisterOfficeRequest
+	(*RegisterOfficeResponse)(nil),     // 35: duban.v1.RegisterOfficeResponse
+	(*ListAgenciesRequest)(nil),        // 36: duban.v1.ListAgenciesRequest
+	(*ListAgenciesResponse)(nil),       // 37: duban.v1.ListAgenciesResponse
+	(*CaseOpened)(nil),                 // 38: duban.v1.CaseOpened
+	(*StageRecorded)(nil),              // 39: duban.v1.StageRecorded
+	(*EvidenceAttached)(nil),           // 40: duban.v1.EvidenceAttached
+	(*ExplanationGiven)(nil),           // 41: duban.v1.ExplanationGiven
+	(*CorrectionRequested)(nil),        // 42: duban.v1.CorrectionRequested
+	(*CorrectionDecided)(nil),          // 43: duban.v1.CorrectionDecided
+	(*Agency)(nil),                     // 44: duban.v1.Agency
+	(*Officer)(nil),                    // 45: duban.v1.Officer
+	(*Office)(nil),                     // 46: duban.v1.Office
 }
 var file_duban_v1_case_proto_depIdxs = []int32{
-	37, // 0: duban.v1.OpenCaseRequest.case:type_name -> duban.v1.CaseOpened
+	38, // 0: duban.v1.OpenCaseRequest.case:type_name -> duban.v1.CaseOpened
 	1,  // 1: duban.v1.OpenCaseResponse.receipt:type_name -> duban.v1.Receipt
-	38, // 2: duban.v1.RecordStageRequest.stage:type_name -> duban.v1.StageRecorded
+	39, // 2: duban.v1.RecordStageRequest.stage:type_name -> duban.v1.StageRecorded
 	1,  // 3: duban.v1.RecordStageResponse.receipt:type_name -> duban.v1.Receipt
-	39, // 4: duban.v1.AttachEvidenceRequest.evidence:type_name -> duban.v1.EvidenceAttached
+	40, // 4: duban.v1.AttachEvidenceRequest.evidence:type_name -> duban.v1.EvidenceAttached
 	1,  // 5: duban.v1.AttachEvidenceResponse.receipt:type_name -> duban.v1.Receipt
-	40, // 6: duban.v1.GiveExplanationRequest.explanation:type_name -> duban.v1.ExplanationGiven
+	41, // 6: duban.v1.GiveExplanationRequest.explanation:type_name -> duban.v1.ExplanationGiven
 	1,  // 7: duban.v1.GiveExplanationResponse.receipt:type_name -> duban.v1.Receipt
-	41, // 8: duban.v1.RequestCorrectionRequest.correction:type_name -> duban.v1.CorrectionRequested
+	42, // 8: duban.v1.RequestCorrectionRequest.correction:type_name -> duban.v1.CorrectionRequested
 	1,  // 9: duban.v1.RequestCorrectionResponse.receipt:type_name -> duban.v1.Receipt
-	42, // 10: duban.v1.DecideCorrectionRequest.decision:type_name -> duban.v1.CorrectionDecided
+	43, // 10: duban.v1.DecideCorrectionRequest.decision:type_name -> duban.v1.CorrectionDecided
 	1,  // 11: duban.v1.DecideCorrectionResponse.receipt:type_name -> duban.v1.Receipt
 	18, // 12: duban.v1.GetCaseResponse.case:type_name -> duban.v1.Case
 	18, // 13: duban.v1.ListCasesResponse.cases:type_name -> duban.v1.Case
-	37, // 14: duban.v1.Case.opening:type_name -> duban.v1.CaseOpened
+	38, // 14: duban.v1.Case.opening:type_name -> duban.v1.CaseOpened
 	19, // 15: duban.v1.Case.stages:type_name -> duban.v1.CaseStage
-	39, // 16: duban.v1.Case.evidence:type_name -> duban.v1.EvidenceAttached
-	40, // 17: duban.v1.Case.explanations:type_name -> duban.v1.ExplanationGiven
+	40, // 16: duban.v1.Case.evidence:type_name -> duban.v1.EvidenceAttached
+	41, // 17: duban.v1.Case.explanations:type_name -> duban.v1.ExplanationGiven
 	20, // 18: duban.v1.Case.corrections:type_name -> duban.v1.CaseCorrection
-	37, // 19: duban.v1.Case.earlier_openings:type_name -> duban.v1.CaseOpened
-	39, // 20: duban.v1.Case.earlier_evidence:type_name -> duban.v1.EvidenceAttached
-	40, // 21: duban.v1.Case.earlier_explanations:type_name -> duban.v1.ExplanationGiven
-	38, // 22: duban.v1.CaseStage.stage:type_name -> duban.v1.StageRecorded
-	38, // 23: duban.v1.CaseStage.earlier:type_name -> duban.v1.StageRecorded
-	41, // 24: duban.v1.CaseCorrection.request:type_name -> duban.v1.CorrectionRequested
-	42, // 25: duban.v1.CaseCorrection.decision:type_name -> duban.v1.CorrectionDecided
-	37, // 26: duban.v1.CollectRequest.case:type_name -> duban.v1.CaseOpened
-	38, // 27: duban.v1.CollectRequest.stage:type_name -> duban.v1.StageRecorded
-	39, // 28: duban.v1.CollectRequest.evidence:type_name -> duban.v1.EvidenceAttached
-	40, // 29: duban.v1.CollectRequest.explanation:type_name -> duban.v1.ExplanationGiven
-	0,  // 30: duban.v1.CollectResponse.outcome:type_name -> duban.v1.CollectOutcome
-	1,  // 31: duban.v1.CollectResponse.receipt:type_name -> duban.v1.Receipt
-	23, // 32: duban.v1.CollectResponse.violations:type_name -> duban.v1.FieldViolation
-	25, // 33: duban.v1.UploadAttachmentRequest.description:type_name -> duban.v1.AttachmentDescription
-	43, // 34: duban.v1.RegisterAgencyRequest.agency:type_name -> duban.v1.Agency
-	1,  // 35: duban.v1.RegisterAgencyResponse.receipt:type_name -> duban.v1.Receipt
-	44, // 36: duban.v1.RegisterOfficerRequest.officer:type_name -> duban.v1.Officer
-	1,  // 37: duban.v1.RegisterOfficerResponse.receipt:type_name -> duban.v1.Receipt
-	45, // 38: duban.v1.RegisterOfficeRequest.office:type_name -> duban.v1.Office
-	1,  // 39: duban.v1.RegisterOfficeResponse.receipt:type_name -> duban.v1.Receipt
-	43, // 40: duban.v1.ListAgenciesResponse.agencies:type_name -> duban.v1.Agency
-	2,  // 41: duban.v1.CaseService.OpenCase:input_type -> duban.v1.OpenCaseRequest
-	4,  // 42: duban.v1.CaseService.RecordStage:input_type -> duban.v1.RecordStageRequest
-	6,  // 43: duban.v1.CaseService.AttachEvidence:input_type -> duban.v1.AttachEvidenceRequest
-	8,  // 44: duban.v1.CaseService.GiveExplanation:input_type -> duban.v1.GiveExplanationRequest
-	10, // 45: duban.v1.CaseService.RequestCorrection:input_type -> duban.v1.RequestCorrectionRequest
-	12, // 46: duban.v1.CaseService.DecideCorrection:input_type -> duban.v1.DecideCorrectionRequest
-	14, // 47: duban.v1.CaseService.GetCase:input_type -> duban.v1.GetCaseRequest
-	16, // 48: duban.v1.CaseService.ListCases:input_type -> duban.v1.ListCasesRequest
-	21, // 49: duban.v1.CollectionService.Collect:input_type -> duban.v1.CollectRequest
-	24, // 50: duban.v1.AttachmentService.UploadAttachment:input_type -> duban.v1.UploadAttachmentRequest
-	27, // 51: duban.v1.AttachmentService.DownloadAttachment:input_type -> duban.v1.DownloadAttachmentRequest
-	29, // 52: duban.v1.RegistryService.RegisterAgency:input_type -> duban.v1.RegisterAgencyRequest
-	31, // 53: duban.v1.RegistryService.RegisterOfficer:input_type -> duban.v1.RegisterOfficerRequest
-	33, // 54: duban.v1.RegistryService.RegisterOffice:input_type -> duban.v1.RegisterOfficeRequest
-	35, // 55: duban.v1.RegistryService.ListAgencies:input_type -> duban.v1.ListAgenciesRequest
-	3,  // 56: duban.v1.CaseService.OpenCase:output_type -> duban.v1.OpenCaseResponse
-	5,  // 57: duban.v1.CaseService.RecordStage:output_type -> duban.v1.RecordStageResponse
-	7,  // 58: duban.v1.CaseService.AttachEvidence:output_type -> duban.v1.AttachEvidenceResponse
-	9,  // 59: duban.v1.CaseService.GiveExplanation:output_type -> duban.v1.GiveExplanationResponse
-	11, // 60: duban.v1.CaseService.RequestCorrection:output_type -> duban.v1.RequestCorrectionResponse
-	13, // 61: duban.v1.CaseService.DecideCorrection:output_type -> duban.v1.DecideCorrectionResponse
-	15, // 62: duban.v1.CaseService.GetCase:output_type -> duban.v1.GetCaseResponse
-	17, // 63: duban.v1.CaseService.ListCases:output_type -> duban.v1.ListCasesResponse
-	22, // 64: duban.v1.CollectionService.Collect:output_type -> duban.v1.CollectResponse
-	26, // 65: duban.v1.AttachmentService.UploadAttachment:output_type -> duban.v1.UploadAttachmentResponse
-	28, // 66: duban.v1.AttachmentService.DownloadAttachment:output_type -> duban.v1.DownloadAttachmentResponse
-	30, // 67: duban.v1.RegistryService.RegisterAgency:output_type -> duban.v1.RegisterAgencyResponse
-	32, // 68: duban.v1.RegistryService.RegisterOfficer:output_type -> duban.v1.RegisterOfficerResponse
-	34, // 69: duban.v1.RegistryService.RegisterOffice:output_type -> duban.v1.RegisterOfficeResponse
-	36, // 70: duban.v1.RegistryService.ListAgencies:output_type -> duban.v1.ListAgenciesResponse
-	56, // [56:71] is the sub-list for method output_type
-	41, // [41:56] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	38, // 19: duban.v1.Case.earlier_openings:type_name -> duban.v1.CaseOpened
+	40, // 20: duban.v1.Case.earlier_evidence:type_name -> duban.v1.EvidenceAttached
+	41, // 21: duban.v1.Case.earlier_explanations:type_name -> duban.v1.ExplanationGiven
+	39, // 22: duban.v1.CaseStage.stage:type_name -> duban.v1.StageRecorded
+	39, // 23: duban.v1.CaseStage.earlier:type_name -> duban.v1.StageRecorded
+	42, // 24: duban.v1.CaseCorrection.request:type_name -> duban.v1.CorrectionRequested
+	43, // 25: duban.v1.CaseCorrection.decision:type_name -> duban.v1.CorrectionDecided
+	38, // 26: duban.v1.CollectRequest.case:type_name -> duban.v1.CaseOpened
+	39, // 27: duban.v1.CollectRequest.stage:type_name -> duban.v1.StageRecorded
+	40, // 28: duban.v1.CollectRequest.evidence:type_name -> duban.v1.EvidenceAttached
+	41, // 29: duban.v1.CollectRequest.explanation:type_name -> duban.v1.ExplanationGiven
+	22, // 30: duban.v1.CollectRequest.history:type_name -> duban.v1.CaseHistory
+	38, // 31: duban.v1.CaseHistory.case:type_name -> duban.v1.CaseOpened
+	39, // 32: duban.v1.CaseHistory.stages:type_name -> duban.v1.StageRecorded
+	0,  // 33: duban.v1.CollectResponse.outcome:type_name -> duban.v1.CollectOutcome
+	1,  // 34: duban.v1.CollectResponse.receipt:type_name -> duban.v1.Receipt
+	24, // 35: duban.v1.CollectResponse.violations:type_name -> duban.v1.FieldViolation
+	26, // 36: duban.v1.UploadAttachmentRequest.description:type_name -> duban.v1.AttachmentDescription
+	44, // 37: duban.v1.RegisterAgencyRequest.agency:type_name -> duban.v1.Agency
+	1,  // 38: duban.v1.RegisterAgencyResponse.receipt:type_name -> duban.v1.Receipt
+	45, // 39: duban.v1.RegisterOfficerRequest.officer:type_name -> duban.v1.Officer
+	1,  // 40: duban.v1.RegisterOfficerResponse.receipt:type_name -> duban.v1.Receipt
+	46, // 41: duban.v1.RegisterOfficeRequest.office:type_name -> duban.v1.Office
+	1,  // 42: duban.v1.RegisterOfficeResponse.receipt:type_name -> duban.v1.Receipt
+	44, // 43: duban.v1.ListAgenciesResponse.agencies:type_name -> duban.v1.Agency
+	2,  // 44: duban.v1.CaseService.OpenCase:input_type -> duban.v1.OpenCaseRequest
+	4,  // 45: duban.v1.CaseService.RecordStage:input_type -> duban.v1.RecordStageRequest
+	6,  // 46: duban.v1.CaseService.AttachEvidence:input_type -> duban.v1.AttachEvidenceRequest
+	8,  // 47: duban.v1.CaseService.GiveExplanation:input_type -> duban.v1.GiveExplanationRequest
+	10, // 48: duban.v1.CaseService.RequestCorrection:input_type -> duban.v1.RequestCorrectionRequest
+	12, // 49: duban.v1.CaseService.DecideCorrection:input_type -> duban.v1.DecideCorrectionRequest
+	14, // 50: duban.v1.CaseService.GetCase:input_type -> duban.v1.GetCaseRequest
+	16, // 51: duban.v1.CaseService.ListCases:input_type -> duban.v1.ListCasesRequest
+	21, // 52: duban.v1.CollectionService.Collect:input_type -> duban.v1.CollectRequest
+	25, // 53: duban.v1.AttachmentService.UploadAttachment:input_type -> duban.v1.UploadAttachmentRequest
+	28, // 54: duban.v1.AttachmentService.DownloadAttachment:input_type -> duban.v1.DownloadAttachmentRequest
+	30, // 55: duban.v1.RegistryService.RegisterAgency:input_type -> duban.v1.RegisterAgencyRequest
+	32, // 56: duban.v1.RegistryService.RegisterOfficer:input_type -> duban.v1.RegisterOfficerRequest
+	34, // 57: duban.v1.RegistryService.RegisterOffice:input_type -> duban.v1.RegisterOfficeRequest
+	36, // 58: duban.v1.RegistryService.ListAgencies:input_type -> duban.v1.ListAgenciesRequest
+	3,  // 59: duban.v1.CaseService.OpenCase:output_type -> duban.v1.OpenCaseResponse
+	5,  // 60: duban.v1.CaseService.RecordStage:output_type -> duban.v1.RecordStageResponse
+	7,  // 61: duban.v1.CaseService.AttachEvidence:output_type -> duban.v1.AttachEvidenceResponse
+	9,  // 62: duban.v1.CaseService.GiveExplanation:output_type -> duban.v1.GiveExplanationResponse
+	11, // 63: duban.v1.CaseService.RequestCorrection:output_type -> duban.v1.RequestCorrectionResponse
+	13, // 64: duban.v1.CaseService.DecideCorrection:output_type -> duban.v1.DecideCorrectionResponse
+	15, // 65: duban.v1.CaseService.GetCase:output_type -> duban.v1.GetCaseResponse
+	17, // 66: duban.v1.CaseService.ListCases:output_type -> duban.v1.ListCasesResponse
+	23, // 67: duban.v1.CollectionService.Collect:output_type -> duban.v1.CollectResponse
+	27, // 68: duban.v1.AttachmentService.UploadAttachment:output_type -> duban.v1.UploadAttachmentResponse
+	29, // 69: duban.v1.AttachmentService.DownloadAttachment:output_type -> duban.v1.DownloadAttachmentResponse
+	31, // 70: duban.v1.RegistryService.RegisterAgency:output_type -> duban.v1.RegisterAgencyResponse
+	33, // 71: duban.v1.RegistryService.RegisterOfficer:output_type -> duban.v1.RegisterOfficerResponse
+	35, // 72: duban.v1.RegistryService.RegisterOffice:output_type -> duban.v1.RegisterOfficeResponse
+	37, // 73: duban.v1.RegistryService.ListAgencies:output_type -> duban.v1.ListAgenciesResponse
+	59, // [59:74] is the sub-list for method output_type
+	44, // [44:59] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_duban_v1_case_proto_init() }
@@ -2712,8 +2793,9 @@ func file_duban_v1_case_proto_init() {
 		(*CollectRequest_Stage)(nil),
 		(*CollectRequest_Evidence)(nil),
 		(*CollectRequest_Explanation)(nil),
+		(*CollectRequest_History)(nil),
 	}
-	file_duban_v1_case_proto_msgTypes[23].OneofWrappers = []any{
+	file_duban_v1_case_proto_msgTypes[24].OneofWrappers = []any{
 		(*UploadAttachmentRequest_Description)(nil),
 		(*UploadAttachmentRequest_Chunk)(nil),
 	}
@@ -2723,7 +2805,7 @@ func file_duban_v1_case_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_duban_v1_case_proto_rawDesc), len(file_duban_v1_case_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   4,
 		},
