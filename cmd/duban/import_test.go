@@ -119,7 +119,7 @@ func TestImportOfRealCases(t *testing.T) {
 
 // An import that was killed, and one whose node was killed, are run again and end as if nothing had happened.
 func TestImportKilledAndRunAgain(t *testing.T) {
-	const rows = 9_000
+	const rows = 24_000
 	input, want := firstRows(t, rows)
 	c := newChicago(t)
 	refused := filepath.Join(t.TempDir(), "refused.csv")

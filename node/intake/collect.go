@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"sync"
 
 	"duban.internal/node/fault"
@@ -30,7 +31,7 @@ func (in *Intake) Collect(ctx context.Context, caller identity.Identity, recv fu
 	go func() {
 		// It may wait in recv for longer than the collection lasts: whoever called Collect ends that.
 		defer close(queue)
-		if err := c.receive(recv, queue); err != nil {
+		if err := guarded(func() error { return c.receive(recv, queue) }); err != nil {
 			cancel(err)
 		}
 	}()
@@ -40,13 +41,16 @@ func (in *Intake) Collect(ctx context.Context, caller identity.Identity, recv fu
 		defer close(sent)
 		for it := range queue {
 			<-it.done
-			sending.Lock()
-			if it.err == nil && ctx.Err() == nil {
-				it.err = send(it.answer)
-			}
-			sending.Unlock()
-			if it.err != nil {
-				cancel(it.err)
+			err := guarded(func() error {
+				sending.Lock()
+				defer sending.Unlock()
+				if it.err == nil && ctx.Err() == nil {
+					return send(it.answer)
+				}
+				return it.err
+			})
+			if err != nil {
+				cancel(err)
 			}
 		}
 	}()
@@ -124,9 +128,23 @@ func (c *collection) work(id string) {
 		it := l.waiting[0]
 		l.waiting = l.waiting[1:]
 		c.mu.Unlock()
-		it.answer, it.err = c.in.collected(c.ctx, c.caller, it.request)
+		it.err = guarded(func() (err error) {
+			it.answer, err = c.in.collected(c.ctx, c.caller, it.request)
+			return err
+		})
 		close(it.done)
 	}
+}
+
+// guarded makes an error of a panic, for it is in a goroutine of ours that nobody else guards: this collection ends with
+// it, and whoever serves logs it in full and tells the caller nothing of it; the node goes on.
+func guarded(do func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic in a collection: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return do()
 }
 
 func caseOf(r *dubanv1.CollectRequest) string {
@@ -137,6 +155,8 @@ func caseOf(r *dubanv1.CollectRequest) string {
 		return r.GetStage().GetCaseId()
 	case r.GetEvidence() != nil:
 		return r.GetEvidence().GetCaseId()
+	case r.GetHistory() != nil:
+		return r.GetHistory().GetCase().GetCaseId()
 	}
 	return r.GetExplanation().GetCaseId()
 }
@@ -179,10 +199,14 @@ func (in *Intake) collect(ctx context.Context, caller identity.Identity, r *duba
 		c = in.evidence(caller, m.Evidence, r.GetOccurredUs())
 	case *dubanv1.CollectRequest_Explanation:
 		c = in.explanation(caller, m.Explanation, r.GetOccurredUs())
+	case *dubanv1.CollectRequest_History:
+		if m.History.GetCase() != nil {
+			c = in.history(caller, m.History, r.GetOccurredUs())
+		}
 	}
 	var bad fault.List
 	if c == nil {
-		bad.Add("record", "is missing: expected a case, a stage, evidence or an explanation")
+		bad.Add("record", "is missing: expected a case, a stage, evidence, an explanation or the history of a case")
 	}
 	switch n := len(r.GetRecordId()); {
 	case n == 0:

@@ -123,11 +123,19 @@ type command struct {
 	field   string // the request's field that holds record
 	kind    dubanv1.EntryKind
 	record  proto.Message // the payload
+	more    []further     // recorded after it in the same stream, in the same commit
 	key     string        // idempotency; "" for none
 	request [sha256.Size]byte
 	natural string // "" for none
 	// decide says what keeps the record out, on the state as it is now.
 	decide func(ctx context.Context, l *look, now time.Time) (decision, error)
+}
+
+// further is another record of a command.
+type further struct {
+	kind       dubanv1.EntryKind
+	record     proto.Message
+	occurredAt int64 // as stated
 }
 
 // decision is on which version of the stream a record may be added, and when it happened, as stated (0 for now).
@@ -144,12 +152,10 @@ func (in *Intake) do(ctx context.Context, c *command) (*dubanv1.Receipt, error) 
 			Field: c.field, Description: fmt.Sprintf("a field of number %d: expected only fields of this version", number),
 		})
 	}
-	payload, err := proto.MarshalOptions{Deterministic: true}.Marshal(c.record)
+	proposals, err := c.proposals()
 	if err != nil {
-		return nil, fmt.Errorf("encode: %w", err)
+		return nil, err
 	}
-	p := store.Proposal{Stream: c.stream, Kind: uint32(c.kind), Actor: c.caller.Actor(), Payload: payload}
-	p.Seal()
 	for attempt := 1; ; attempt++ {
 		l := look{in: in}
 		d, err := c.decide(ctx, &l, in.Clock.Now())
@@ -161,9 +167,9 @@ func (in *Intake) do(ctx context.Context, c *command) (*dubanv1.Receipt, error) 
 			in.known.forget() // perhaps the base information has changed
 			continue
 		}
-		p.OccurredAt = d.occurredAt
+		proposals[0].OccurredAt = d.occurredAt
 		results, errs := in.Store.Append(ctx, store.Command{
-			Expect: append(l.expect, store.Expect{Stream: c.stream, Version: d.version}), Entries: []store.Proposal{p},
+			Expect: append(l.expect, store.Expect{Stream: c.stream, Version: d.version}), Entries: proposals,
 			Client: c.client(), Key: c.key, Request: c.request, Natural: c.natural,
 		})
 		switch err := errs[0]; {
@@ -176,6 +182,21 @@ func (in *Intake) do(ctx context.Context, c *command) (*dubanv1.Receipt, error) 
 		}
 		in.known.forget() // which of the streams moved on is not known
 	}
+}
+
+// proposals are what is to be appended: the record, then what goes with it.
+func (c *command) proposals() ([]store.Proposal, error) {
+	var out []store.Proposal
+	for _, r := range append([]further{{kind: c.kind, record: c.record}}, c.more...) {
+		payload, err := proto.MarshalOptions{Deterministic: true}.Marshal(r.record)
+		if err != nil {
+			return nil, fmt.Errorf("encode: %w", err)
+		}
+		p := store.Proposal{Stream: c.stream, Kind: uint32(r.kind), Actor: c.caller.Actor(), Payload: payload, OccurredAt: r.occurredAt}
+		p.Seal()
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 // before answers a command that can't be taken: it may be one that was taken before. The probe can't be committed, for no

@@ -9,6 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"duban.internal/node/fault"
+	"duban.internal/node/identity"
+	"duban.internal/node/intake"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
@@ -21,6 +24,8 @@ func record(id string, m any) *dubanv1.CollectRequest {
 		r.Record = &dubanv1.CollectRequest_Stage{Stage: m}
 	case *dubanv1.ExplanationGiven:
 		r.Record = &dubanv1.CollectRequest_Explanation{Explanation: m}
+	case *dubanv1.CaseHistory:
+		r.Record = &dubanv1.CollectRequest_History{History: m}
 	}
 	return r
 }
@@ -159,4 +164,99 @@ func TestCollectEnds(t *testing.T) {
 	require.NoError(t, s.CloseSend())
 	_, err = s.Recv()
 	require.ErrorIs(t, err, io.EOF)
+}
+
+// A case that comes with its stages is recorded as a whole, or nothing of it is.
+func TestCollectHistory(t *testing.T) {
+	w := newWorld(t, plan{}).staffed()
+	a := w.agency(agency)
+	whole := func(id string, stages ...*dubanv1.StageRecorded) *dubanv1.CollectRequest {
+		r := record("h/"+id, &dubanv1.CaseHistory{Case: opening(id), Stages: stages})
+		r.OccurredUs = w.us(-time.Hour)
+		return r
+	}
+	before := w.size()
+	missing := w.filing("c-2")
+	missing.Fields = nil
+	elsewhere := w.filing("c-9")
+	many := make([]*dubanv1.StageRecorded, 65)
+	for i := range many {
+		many[i] = w.filing("c-5")
+	}
+	bad := whole("c-6", w.filing("c-6"))
+	bad.GetHistory().Case.Item = "0"
+	for _, c := range []struct {
+		r      *dubanv1.CollectRequest
+		fields []string
+	}{
+		{whole("c-2", missing), []string{"stages[0].fields.cause"}},
+		{whole("c-3", w.filing("c-3"), w.filing("c-3")), []string{"stages[1].stage"}},
+		{whole("c-4", elsewhere), []string{"stages[0].case_id"}},
+		{whole("c-5", many...), []string{"stages"}},
+		{bad, []string{"case.item"}},
+		{record("h/none", &dubanv1.CaseHistory{}), []string{"record"}},
+	} {
+		x := collect(t, a, []*dubanv1.CollectRequest{c.r})[0]
+		require.Equal(t, refused, x.GetOutcome(), "%v", x)
+		var fields []string
+		for _, v := range x.GetViolations() {
+			fields = append(fields, v.GetField())
+		}
+		require.Equal(t, c.fields, fields)
+	}
+	require.Equal(t, before, w.size(), "nothing of what was refused is recorded")
+
+	good := whole("c-1", w.filing("c-1"))
+	got := collect(t, a, []*dubanv1.CollectRequest{good, whole("c-7")})
+	require.Equal(t, map[dubanv1.CollectOutcome]int{taken: 2}, outcomes(got), "%v", got)
+	require.Equal(t, before+3, w.size())
+	c, err := a.GetCase(t.Context(), &dubanv1.GetCaseRequest{CaseId: "c-1"})
+	require.NoError(t, err)
+	require.Equal(t, got[0].GetReceipt().GetNumber()+1, c.GetCase().GetStages()[0].GetNumber())
+	require.Equal(t, good.GetOccurredUs(), c.GetCase().GetOpenedUs())
+	again := collect(t, a, []*dubanv1.CollectRequest{good})[0]
+	require.Equal(t, already, again.GetOutcome())
+	require.Equal(t, got[0].GetReceipt().GetNumber(), again.GetReceipt().GetNumber())
+	require.Equal(t, before+3, w.size())
+}
+
+// panicking are files that have a defect.
+type panicking struct{}
+
+func (panicking) Has([]byte) (uint64, bool) { panic("a defect") }
+
+// A defect in deciding, receiving or answering one record ends its collection with an error that has the stack; the node
+// goes on.
+func TestCollectSurvivesPanics(t *testing.T) {
+	w := newWorld(t, plan{}).staffed()
+	c := w.intake.Config
+	c.Files = panicking{}
+	in, err := intake.New(c)
+	require.NoError(t, err)
+	w.opened("c-1")
+	caller := identity.Identity{City: w.ca.City, Kind: identity.Agency, ID: agency}
+	evidence := &dubanv1.CollectRequest{RecordId: "1", Record: &dubanv1.CollectRequest_Evidence{
+		Evidence: &dubanv1.EvidenceAttached{CaseId: "c-1", Sha256: make([]byte, 32), Name: "a", Size: 1},
+	}}
+	once := func(r *dubanv1.CollectRequest) func() (*dubanv1.CollectRequest, error) {
+		return func() (*dubanv1.CollectRequest, error) {
+			if r == nil {
+				return nil, io.EOF
+			}
+			next := r
+			r = nil
+			return next, nil
+		}
+	}
+	keep := func(*dubanv1.CollectResponse) error { return nil }
+	for name, err := range map[string]error{
+		"deciding":  in.Collect(t.Context(), caller, once(evidence), keep),
+		"receiving": in.Collect(t.Context(), caller, func() (*dubanv1.CollectRequest, error) { panic("a defect") }, keep),
+		"answering": in.Collect(t.Context(), caller, once(record("2", opening("c-2"))), func(*dubanv1.CollectResponse) error { panic("a defect") }),
+	} {
+		require.ErrorContains(t, err, "a defect", name)
+		require.ErrorContains(t, err, "goroutine", name)
+		require.Equal(t, fault.Internal, fault.Of(err), name)
+	}
+	require.NoError(t, in.Collect(t.Context(), caller, once(record("3", opening("c-3"))), keep))
 }

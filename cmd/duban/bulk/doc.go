@@ -4,8 +4,8 @@
 // It promises that every row ends as exactly one of taken, already there or refused, that a refused row is written out as
 // it came with every reason, and that an import which was interrupted, by a signal or a kill, and is run again ends as if it
 // had run once: a row's natural key is the hash of the whole row, so two equal rows are one and a row that differs anywhere
-// is another. A row becomes several records, which are committed one by one; a later run completes a row that an
-// earlier one left half done, and counts it as taken.
+// is another. A row is one record, a case with its stages, that the node decides and commits as a whole: of a row that is
+// refused, for whatever stage, nothing is recorded.
 //
 // It does not decide what a record must have: the node does. It changes and deletes nothing.
 //

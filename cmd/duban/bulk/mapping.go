@@ -90,7 +90,7 @@ func (v *Value) UnmarshalYAML(decode func(any) error) error {
 	return nil
 }
 
-// maxName keeps record ids, which are name, hash and stage, below 128 characters.
+// maxName keeps record ids, which are name and hash, well below 128 characters.
 const maxName = 24
 
 var (

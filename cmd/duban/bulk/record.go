@@ -28,8 +28,8 @@ func (r Row) hash() [sha256.Size]byte {
 	return sha256.Sum256(b)
 }
 
-// Records turns a row into what is sent: the case, then its stages. All that is wrong with the row comes at once.
-func (m *Mapping) Records(r Row) ([]*dubanv1.CollectRequest, fault.List) {
+// Record turns a row into what is sent: the case with its stages. All that is wrong with the row comes at once.
+func (m *Mapping) Record(r Row) (*dubanv1.CollectRequest, fault.List) {
 	w := maker{m: m, row: r}
 	if r.Broken != "" {
 		w.wrong.Add("row", "%s", r.Broken)
@@ -37,7 +37,6 @@ func (m *Mapping) Records(r Row) ([]*dubanv1.CollectRequest, fault.List) {
 	}
 	hash := r.hash()
 	w.hash = hex.EncodeToString(hash[:])
-	prefix := m.Name + ":" + w.hash + ":"
 	c := &m.Case
 	opened := &dubanv1.CaseOpened{
 		CaseId: w.text("id", c.ID), Number: w.text("number", c.Number), Agency: w.text("agency", c.Agency),
@@ -49,9 +48,10 @@ func (m *Mapping) Records(r Row) ([]*dubanv1.CollectRequest, fault.List) {
 	if party.Name != "" || party.Kind != "" || party.CreditCode != "" {
 		opened.Party = &party
 	}
-	records := []*dubanv1.CollectRequest{{
-		RecordId: prefix + "case", OccurredUs: w.time("occurred", c.Occurred), Record: &dubanv1.CollectRequest_Case{Case: opened},
-	}}
+	whole := &dubanv1.CaseHistory{Case: opened}
+	record := &dubanv1.CollectRequest{
+		RecordId: m.Name + ":" + w.hash, OccurredUs: w.time("occurred", c.Occurred), Record: &dubanv1.CollectRequest_History{History: whole},
+	}
 	for i := range m.Stages {
 		s := &m.Stages[i]
 		if s.If != "" && r.Values[m.column[s.If]] == "" {
@@ -68,11 +68,9 @@ func (m *Mapping) Records(r Row) ([]*dubanv1.CollectRequest, fault.List) {
 		if s.Result != (Value{}) || s.Reason != (Value{}) {
 			stage.Opinion = &dubanv1.Opinion{Result: w.text(at+"result", s.Result), Reason: w.text(at+"reason", s.Reason)}
 		}
-		records = append(records, &dubanv1.CollectRequest{
-			RecordId: prefix + s.Stage, OccurredUs: stage.CompletedUs, Record: &dubanv1.CollectRequest_Stage{Stage: stage},
-		})
+		whole.Stages = append(whole.Stages, stage)
 	}
-	return records, w.wrong
+	return record, w.wrong
 }
 
 type maker struct {

@@ -17,8 +17,7 @@ import (
 // Summary counts rows.
 type Summary struct {
 	Rows         int    `json:"rows"`          // answered
-	Taken        int    `json:"taken"`         // of which this run recorded something
-	Completed    int    `json:"completed"`     // of those taken: begun by an earlier run, ended by this one
+	Taken        int    `json:"taken"`         // recorded by this run
 	AlreadyThere int    `json:"already_there"` // nothing was added
 	Refused      int    `json:"refused"`
 	Records      int    `json:"records"` // entries that this run added
@@ -40,7 +39,7 @@ type Run struct {
 	Refused *Refused
 	// Open opens a Collect stream.
 	Open func(context.Context) (Stream, error)
-	// Streams is how many are used; records of one row share one, in order, and so do equal rows.
+	// Streams is how many are used; equal rows share one.
 	Streams int
 	// Window is how many rows may wait for their answers on one stream.
 	Window int
@@ -75,11 +74,11 @@ func (r *Run) Do(ctx context.Context) (Summary, error) {
 }
 
 type work struct {
-	row     Row
-	records []*dubanv1.CollectRequest
+	row    Row
+	record *dubanv1.CollectRequest
 }
 
-// feed reads the source. A row that the mapping can't turn into records is refused here and never sent.
+// feed reads the source. A row that the mapping can't turn into a record is refused here and never sent.
 func (r *Run) feed(ctx context.Context, lanes []chan work) error {
 	for {
 		row, err := r.Source.Next()
@@ -89,9 +88,9 @@ func (r *Run) feed(ctx context.Context, lanes []chan work) error {
 		if err != nil {
 			return fmt.Errorf("input: %w", err)
 		}
-		records, wrong := r.Mapping.Records(row)
+		record, wrong := r.Mapping.Record(row)
 		if len(wrong) > 0 {
-			if err := r.settle(row, wrong, 0, 0); err != nil {
+			if err := r.settle(row, wrong, 0); err != nil {
 				return err
 			}
 			continue
@@ -99,7 +98,7 @@ func (r *Run) feed(ctx context.Context, lanes []chan work) error {
 		hash := row.hash()
 		lane := lanes[binary.BigEndian.Uint32(hash[:])%uint32(len(lanes))]
 		select {
-		case lane <- work{row, records}:
+		case lane <- work{row, record}:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -132,17 +131,15 @@ func (r *Run) lane(ctx context.Context, rows <-chan work) error {
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
-			for _, record := range w.records {
-				// The reason of a failed Send comes out of Recv.
-				if err := stream.Send(record); err != nil && !errors.Is(err, io.EOF) {
-					return err
-				}
+			// The reason of a failed Send comes out of Recv.
+			if err := stream.Send(w.record); err != nil && !errors.Is(err, io.EOF) {
+				return err
 			}
 		}
 	})
 	group.Go(func() error {
 		for w := range waiting {
-			if err := r.answers(stream, w); err != nil {
+			if err := r.answer(stream, w); err != nil {
 				return err
 			}
 		}
@@ -151,35 +148,26 @@ func (r *Run) lane(ctx context.Context, rows <-chan work) error {
 	return group.Wait()
 }
 
-func (r *Run) answers(stream Stream, w work) error {
-	var taken, there int
-	var wrong fault.List
-	for i, record := range w.records {
-		answer, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return fault.New(fault.Unavailable, "the node ended the stream before row %d was answered: run the same command again", w.row.Line)
-		}
-		if err != nil {
-			return err
-		}
-		if answer.RecordId != record.RecordId {
-			return fault.New(fault.Internal, "the node answered record %q where %q was due", answer.RecordId, record.RecordId)
-		}
-		switch answer.Outcome {
-		case dubanv1.CollectOutcome_COLLECT_OUTCOME_TAKEN:
-			taken++
-		case dubanv1.CollectOutcome_COLLECT_OUTCOME_ALREADY_THERE:
-			there++
-		case dubanv1.CollectOutcome_COLLECT_OUTCOME_REFUSED:
-			// Stages of a case that was refused are refused for want of it: that is no reason of the row's.
-			if i == 0 || !(taken == 0 && there == 0) {
-				wrong = append(wrong, reasons(answer)...)
-			}
-		default:
-			return fault.New(fault.Unsupported, "the node answered record %q with an outcome %d that this program does not know", answer.RecordId, answer.Outcome)
-		}
+func (r *Run) answer(stream Stream, w work) error {
+	answer, err := stream.Recv()
+	if errors.Is(err, io.EOF) {
+		return fault.New(fault.Unavailable, "the node ended the stream before row %d was answered: run the same command again", w.row.Line)
 	}
-	return r.settle(w.row, wrong, taken, there)
+	if err != nil {
+		return err
+	}
+	if answer.RecordId != w.record.RecordId {
+		return fault.New(fault.Internal, "the node answered record %q where %q was due", answer.RecordId, w.record.RecordId)
+	}
+	switch answer.Outcome {
+	case dubanv1.CollectOutcome_COLLECT_OUTCOME_TAKEN:
+		return r.settle(w.row, nil, 1+len(w.record.GetHistory().GetStages()))
+	case dubanv1.CollectOutcome_COLLECT_OUTCOME_ALREADY_THERE:
+		return r.settle(w.row, nil, 0)
+	case dubanv1.CollectOutcome_COLLECT_OUTCOME_REFUSED:
+		return r.settle(w.row, reasons(answer), 0)
+	}
+	return fault.New(fault.Unsupported, "the node answered record %q with an outcome %d that this program does not know", answer.RecordId, answer.Outcome)
 }
 
 func reasons(answer *dubanv1.CollectResponse) fault.List {
@@ -193,25 +181,22 @@ func reasons(answer *dubanv1.CollectResponse) fault.List {
 	return l
 }
 
-// settle counts a row.
-func (r *Run) settle(row Row, wrong fault.List, taken, there int) error {
+// settle counts a row, of which so many entries were added.
+func (r *Run) settle(row Row, wrong fault.List, entries int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := &r.summary
 	s.Rows++
-	s.Records += taken
+	s.Records += entries
 	var err error
 	switch {
 	case len(wrong) > 0:
 		s.Refused++
 		err = r.Refused.write(row, wrong)
-	case taken == 0:
+	case entries == 0:
 		s.AlreadyThere++
 	default:
 		s.Taken++
-		if there > 0 {
-			s.Completed++
-		}
 	}
 	if r.Say != nil {
 		r.Say(*s)

@@ -94,9 +94,6 @@ func ended(ctx context.Context, s bulk.Summary, err error) error {
 
 func tellImport(w io.Writer, s bulk.Summary, seconds float64) error {
 	fmt.Fprintf(w, "%d rows in %.1f s: %d taken, %d already there, %d refused; %d entries added\n", s.Rows, seconds, s.Taken, s.AlreadyThere, s.Refused, s.Records)
-	if s.Completed > 0 {
-		fmt.Fprintf(w, "%d of the rows taken were begun by an earlier run and completed now\n", s.Completed)
-	}
 	if s.Refused > 0 && s.RefusedFile != "" {
 		fmt.Fprintf(w, "refused rows with reasons: %s\n", s.RefusedFile)
 	}
