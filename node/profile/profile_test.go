@@ -61,6 +61,15 @@ ladders:
     levels:
       - {role: unit, at: street, limit: 3wd, own_choice: true}
       - {role: office, at: district, limit: 3wd, article: X10}
+nodes:
+  - name: away
+    title: A
+    article: X11
+    grade: red
+    on: silent
+    text: "{node} {since}"
+    ladders:
+      - {tier: district, article: X12, levels: [{role: office, at: city, limit: 1wd, article: X12}]}
 `
 
 func parse(t *testing.T, content string) (*profile.Profile, error) {
@@ -114,6 +123,12 @@ func TestProblems(t *testing.T) {
 		"no limit":                {"at: district, limit: 3wd", "at: district", `ladders[street].levels[1].limit: missing`},
 		"neither article nor own": {", article: X10", "", `ladders[street].levels[1]: want either the article that states the limit or own_choice: true`},
 		"article and own":         {"own_choice: true}", "own_choice: true, article: X}", `ladders[street].levels[0]: want either`},
+		"a node's event":          {"on: silent", "on: fire", `p.yaml:54: nodes[away].on: "fire" is not known; allowed are silent, stopped`},
+		"a node's text":           {"{node} {since}", "{node} {case}", `nodes[away].text: {case} cannot be filled in; allowed are {node}, {since}`},
+		"a node as a case":        {"name: away", "name: slow", `nodes[slow].name: slow is the name of a point about cases as well`},
+		"a node's own level":      {"at: city, limit: 1wd", "at: district, limit: 1wd", `nodes[away].ladders[district].levels[0].at: district is the node's own tier: who handles it is above it`},
+		"nobody for a node":       {"    ladders:\n      - {tier: district, article: X12, levels: [{role: office, at: city, limit: 1wd, article: X12}]}\n", "", `nodes[away].ladders: missing: who handles it`},
+		"watched twice":           {"nodes:\n", "nodes:\n  - {name: gone, title: G, article: X, grade: red, on: silent, text: t, ladders: [{tier: street, article: X, levels: [{role: office, at: city, limit: 1d, article: X}]}]}\n", `silent is watched by gone already`},
 		"no action":               {"actions: [{name: explained, title: E}]\n", "", `actions: missing`},
 		"alias":                   {"title: A small one", "title: &a A", `want text`},
 		"syntax":                  {"roles:", "roles: [", `p.yaml:`},
@@ -248,4 +263,15 @@ func FuzzParse(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, p.Hash(), again.Hash())
 	})
+}
+
+// A point about nodes has ladders of its own; any other has the profile's.
+func TestLadderOf(t *testing.T) {
+	p, err := parse(t, small)
+	require.NoError(t, err)
+	require.Equal(t, "away", p.NodePoint("silent").Name)
+	require.Nil(t, p.NodePoint("stopped"))
+	require.Equal(t, "city", p.LadderOf("away", "district").Levels[0].At)
+	require.Nil(t, p.LadderOf("away", "street"))
+	require.Same(t, p.Ladder("street"), p.LadderOf("slow", "street"))
 }
