@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -24,14 +25,12 @@ func run(t *testing.T, o demo.Options) (demo.Verdict, error) {
 }
 
 func TestStoriesInOneProcess(t *testing.T) {
-	t.Parallel()
 	v, err := run(t, demo.Options{})
 	require.NoError(t, err, "%+v", v)
 	requireStories(t, v)
 }
 
 func TestStoriesAsProcesses(t *testing.T) {
-	t.Parallel()
 	binary := filepath.Join(t.TempDir(), "duban")
 	build := exec.Command("go", "build", "-o", binary, "duban.internal/cmd/duban")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -42,31 +41,32 @@ func TestStoriesAsProcesses(t *testing.T) {
 	requireStories(t, v)
 }
 
-// requireStories: all four were told, each with the levels that T27 gives its agency.
+// requireStories: all were told, and went as far up as T27 lets their agencies' alerts go.
 func requireStories(t *testing.T, v demo.Verdict) {
 	t.Helper()
 	require.True(t, v.Passed)
-	require.Len(t, v.Outcomes, 4)
-	for i, levels := range []int{3, 2, 2, 0} {
-		require.Len(t, v.Outcomes[i].Levels, levels, "story (%s)", v.Outcomes[i].Story)
-		require.True(t, v.Outcomes[i].Passed, "story (%s)", v.Outcomes[i].Story)
+	highest := map[string]uint32{"a": 3, "b": 2, "c": 2, "d": 0, "e": 2, "f": 3, "g": 2, "h": 2, "i": 2}
+	require.Len(t, v.Outcomes, len(highest))
+	for _, o := range v.Outcomes {
+		require.True(t, o.Passed, "story (%s)", o.Story)
+		top := uint32(0)
+		for _, l := range o.Levels {
+			top = max(top, l.Level)
+		}
+		require.GreaterOrEqual(t, top, highest[o.Story], "story (%s)", o.Story)
 	}
 }
 
 // A story without its cause must turn the verdict, and no other story's.
 func TestEachCauseIsNeeded(t *testing.T) {
-	t.Parallel()
-	for _, omit := range []string{"a", "b", "c", "d"} {
+	for _, omit := range []string{"acegi", "bdfh"} {
 		t.Run(omit, func(t *testing.T) {
-			t.Parallel()
 			v, err := run(t, demo.Options{Omit: omit})
 			require.ErrorIs(t, err, demo.ErrVerdict)
 			require.False(t, v.Passed)
 			for _, o := range v.Outcomes {
-				require.Equal(t, o.Story != omit, o.Passed, "story (%s): %v", o.Story, o.Problems)
-				if o.Story == omit {
-					require.NotEmpty(t, o.Problems)
-				}
+				require.Equal(t, !strings.Contains(omit, o.Story), o.Passed, "story (%s): %v", o.Story, o.Problems)
+				require.Equal(t, o.Passed, len(o.Problems) == 0)
 			}
 		})
 	}
