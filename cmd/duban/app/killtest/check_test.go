@@ -72,7 +72,7 @@ type levelKey struct {
 }
 
 // levels: (alert, round, level) exists once in the whole tree, in the journal of its receiver, and not before the level
-// below it was due.
+// below it was due; where the node below opened none, not before the grace had passed as well.
 func levels(t *testing.T, journals map[jurisdiction.Code][]journal.Entry) map[uint32]int {
 	t.Helper()
 	opened := map[levelKey]*dubanv1.LevelOpened{}
@@ -95,6 +95,10 @@ func levels(t *testing.T, journals map[jurisdiction.Code][]journal.Entry) map[ui
 		perLevel[key.level]++
 		require.GreaterOrEqual(t, recorded[key], m.StartUs, "%v opened before it began", key)
 		if key.level == 1 {
+			continue
+		}
+		if m.NotOpenedBelow {
+			require.GreaterOrEqual(t, recorded[key], m.StartUs+grace.Microseconds(), "%v did not wait for %s", key, m.Below)
 			continue
 		}
 		below, ok := opened[levelKey{key.alert, key.round, key.level - 1}]

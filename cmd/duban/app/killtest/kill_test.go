@@ -2,6 +2,7 @@ package killtest
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
@@ -28,6 +30,8 @@ const (
 	city = jurisdiction.Code("120000")
 	// A day in 2.9 s: levels go up while processes die, and idempotency keys (72 h) outlive every repetition.
 	rate = 30_000
+	// A node is up again long before its silence lets a level open.
+	grace = 24 * time.Hour
 	// leastLoad answers must have been given, or the test has tested nothing.
 	leastLoad = 20
 	// manyKills take long enough for levels to go up.
@@ -91,7 +95,9 @@ func startTree(t *testing.T) (*fleet.Fleet, []topology.Member) {
 		Dir: filepath.Join(t.TempDir(), "tree"), City: city, Members: members, Binary: binary,
 		Clock: clock.Scaled{Epoch: clock.System().Now(), Base: base, Rate: rate},
 		Configure: func(c *app.Config) {
-			c.Intervals = app.Intervals{Checkpoint: 30 * time.Minute, Grace: time.Hour, Skew: time.Hour}
+			c.Intervals = app.Intervals{
+				Checkpoint: 30 * time.Minute, Grace: grace, Skew: 12 * time.Hour, Silence: 72 * time.Hour, Around: 48 * time.Hour, Retry: time.Second,
+			}
 			c.Log.Level = "warn"
 		},
 	}
@@ -199,7 +205,8 @@ func killAll(t *testing.T, f *fleet.Fleet, kills int, seed uint64) map[jurisdict
 	return counts
 }
 
-// settle waits until every parent has everything of its children.
+// settle waits until every parent has everything of its children: as long as it takes on this machine, but no longer than
+// a minute without a step.
 func settle(t *testing.T, f *fleet.Fleet) {
 	t.Helper()
 	for _, n := range f.Tree().All() {
@@ -210,17 +217,24 @@ func settle(t *testing.T, f *fleet.Fleet) {
 		require.NoError(t, err)
 		defer conn.Close()
 		client := dubanv1.NewNodeServiceClient(conn)
-		require.Eventually(t, func() bool {
-			status, err := client.GetStatus(t.Context(), &dubanv1.GetStatusRequest{})
-			if err != nil {
-				return false
-			}
-			for _, j := range status.Journals {
-				if j.Acknowledged < j.Size {
+		for there, last := false, ""; !there; {
+			if !assert.Eventually(t, func() bool {
+				status, err := client.GetStatus(t.Context(), &dubanv1.GetStatusRequest{})
+				if err != nil {
 					return false
 				}
+				now := ""
+				there = true
+				for _, j := range status.Journals {
+					there = there && j.Acknowledged >= j.Size
+					now += fmt.Sprintf("%s: %d of %d acknowledged %s; ", j.Code, j.Acknowledged, j.Size, j.Refused)
+				}
+				stepped := now+status.ParentProblem != last
+				last = now + status.ParentProblem
+				return there || stepped
+			}, time.Minute, 500*time.Millisecond) {
+				t.Fatalf("%s does not bring everything to its parent: %s", n.Code, last)
 			}
-			return true
-		}, time.Minute, 100*time.Millisecond, "%s did not bring everything to its parent", n.Code)
+		}
 	}
 }
