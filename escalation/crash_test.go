@@ -56,7 +56,11 @@ func (n *node) levels() map[string]int64 {
 		if e.Kind != uint32(dubanv1.EntryKind_ENTRY_KIND_LEVEL_OPENED) || proto.Unmarshal(e.Payload, &o) != nil {
 			continue
 		}
-		key := fmt.Sprintf("%s %s %d.%d", o.CaseId, o.Point, o.Round, o.Level)
+		id := o.CaseId
+		if id == "" { // about a node
+			id = o.AlertId
+		}
+		key := fmt.Sprintf("%s %s %d.%d", id, o.Point, o.Round, o.Level)
 		if _, twice := out[key]; twice {
 			n.t.Errorf("%s: %s exists twice", n.code, key)
 		}
