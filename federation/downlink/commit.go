@@ -13,14 +13,20 @@ import (
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
-// pump hands the store what waits, once it is done with what it had.
+// pump hands the store what waits, while it has room for it.
 func (c *Core) pump() {
-	if c.storing != nil {
-		return
+	for c.storing < max(1, c.cfg.Flights) {
+		items := c.turns.take(c.cfg.Together, c.busy)
+		if len(items) == 0 {
+			return
+		}
+		c.commit(items)
 	}
-	items := c.turns.take(c.cfg.Together)
-	if len(items) == 0 {
-		return
+}
+
+func (c *Core) commit(items []item) {
+	for _, it := range items {
+		c.busy[it.journal] = true
 	}
 	c.tickets++
 	w := &Commit{Ticket: c.tickets, items: items}
@@ -60,7 +66,7 @@ func (c *Core) pump() {
 		w.Commands = append(w.Commands, store.Command{Changes: changes})
 		w.command = append(w.command, of)
 	}
-	c.storing = w
+	c.storing++
 	c.out = append(c.out, Effect{Commit: w})
 }
 
@@ -68,12 +74,9 @@ func (c *Core) pump() {
 func (c *Core) evidence(it item) store.Command {
 	r := it.refusal
 	by := "node:" + string(c.cfg.Code)
-	code, again := "", ""
-	if h := c.copies[it.journal]; h != nil {
-		code = string(h.code)
-		if h.readmitted > 0 {
-			again = fmt.Sprintf("/%d", h.readmitted)
-		}
+	code, again := string(it.held.code), ""
+	if it.held.readmitted > 0 {
+		again = fmt.Sprintf("/%d", it.held.readmitted)
 	}
 	presented := ""
 	if s := c.sessions[it.session]; s != nil {
@@ -92,7 +95,10 @@ func (c *Core) evidence(it item) store.Command {
 
 // Stored answers Commit: the outcome of each replica and of each command. What failed is forgotten: who sent it comes again.
 func (c *Core) Stored(w *Commit, replicas, commands []error, now int64) {
-	c.storing = nil
+	c.storing--
+	for _, it := range w.items {
+		delete(c.busy, it.journal)
+	}
 	failed := map[journal.ID]error{}
 	for i, err := range replicas {
 		if err != nil {
@@ -122,8 +128,8 @@ func (c *Core) Stored(w *Commit, replicas, commands []error, now int64) {
 			continue
 		}
 		t, k := it.taken, key{it.session, it.journal}
-		if h := c.copies[it.journal]; h != nil {
-			h.stored = max(h.stored, t.From+uint64(len(t.Entries)))
+		if len(t.Entries) > 0 {
+			it.held.stored = max(it.held.stored, t.From+uint64(len(t.Entries)))
 		}
 		if !t.Stale {
 			c.update(t.Journal, func(st *Status) {

@@ -27,7 +27,8 @@ type Core struct {
 	sessions  map[uint64]*session
 	of        map[jurisdiction.Code]uint64 // the open stream of each child
 	turns     turns
-	storing   *Commit // on its way; nil where none is
+	storing   int                 // commits on their way
+	busy      map[journal.ID]bool // journals of which something is
 	tickets   uint64
 	bytes     int // of all sessions, not acknowledged
 	status    map[journal.ID]Status
@@ -51,6 +52,8 @@ type CoreConfig struct {
 	Memory int
 	// Together is how much is stored in one commit, in bytes.
 	Together int
+	// Flights is how many commits are on their way at the same time, of different journals: 1 where 0.
+	Flights int
 	// Letters says that there is something to send down: Next effects are asked for.
 	Letters bool
 	// LetterWindow bounds letters that a child has not yet acknowledged, in bytes.
@@ -81,8 +84,8 @@ type Send struct {
 	Message *dubanv1.SyncResponse
 }
 
-// Commit asks to make something durable: AppendReplica and Append, in either order or at once; answered by Stored. The next
-// one comes after that.
+// Commit asks to make something durable: AppendReplica and Append, in either order or at once; answered by Stored. What is
+// on its way at the same time is of other journals.
 type Commit struct {
 	Ticket   uint64
 	Replicas []store.Replica
@@ -187,7 +190,7 @@ type run struct {
 // NewCore makes a Core; its sessions have to be told of by Connected.
 func NewCore(cfg CoreConfig) *Core {
 	c := &Core{cfg: cfg, copies: map[journal.ID]*held{}, sessions: map[uint64]*session{}, of: map[jurisdiction.Code]uint64{},
-		status: map[journal.ID]Status{}}
+		busy: map[journal.ID]bool{}, status: map[journal.ID]Status{}}
 	return c
 }
 
@@ -542,6 +545,7 @@ func (c *Core) accept(s *session, h *held, t *Taken, bytes int, now int64) error
 
 func (c *Core) wait(h *held, it item) {
 	h.waiting++
+	it.held = h
 	c.bytes += it.bytes
 	c.turns.add(it)
 }
@@ -629,9 +633,7 @@ func (c *Core) settle(it item) {
 	if s := c.sessions[it.session]; s != nil {
 		s.bytes -= it.bytes
 	}
-	if h := c.copies[it.journal]; h != nil {
-		h.waiting--
-	}
+	it.held.waiting--
 }
 
 // String is for logs.

@@ -60,6 +60,8 @@ const (
 	maxEntries = 1 << 16
 	// together bounds what is stored in one commit, in bytes.
 	together = 4 << 20
+	// flights is how many commits are on their way: one flood's need not be waited for.
+	flights = 2
 	// letterWindow bounds the letters that a child has not yet acknowledged, in bytes.
 	letterWindow = 1 << 20
 )
@@ -116,7 +118,7 @@ func New(ctx context.Context, cfg Config) (*Downlink, error) {
 	}
 	d := &Downlink{cfg: cfg, since: clock.Micros(cfg.Clock.Now()), streams: map[uint64]*stream{}, fetches: map[uint64]*fetch{},
 		core: NewCore(CoreConfig{Code: cfg.Code, Tree: cfg.Tree, Key: cfg.Key, Version: cfg.Version, Kinds: federation.Kinds(),
-			MaxBatch: cfg.MaxBatch, Window: cfg.Window, Memory: cfg.Memory, Together: together,
+			MaxBatch: cfg.MaxBatch, Window: cfg.Window, Memory: cfg.Memory, Together: together, Flights: flights,
 			Letters: cfg.Letters != nil, LetterWindow: letterWindow})}
 	d.room = sync.NewCond(&d.mu)
 	for _, n := range cfg.Tree.All() {

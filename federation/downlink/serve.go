@@ -136,7 +136,7 @@ func (d *Downlink) step(happen func()) {
 	for _, e := range d.core.Effects() {
 		switch {
 		case e.Commit != nil:
-			go d.store(e.Commit) // one at a time: the core asks for the next when it is done
+			go d.store(e.Commit) // the core bounds how many
 		case e.Hangup != nil:
 			if s := d.streams[e.Hangup.Session]; s != nil {
 				d.cfg.Log.Warn("sync ended by this side", "session", e.Hangup.Session, "reason", e.Hangup.Err)

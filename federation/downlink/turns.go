@@ -8,6 +8,7 @@ import (
 type item struct {
 	session uint64
 	journal journal.ID
+	held    *held
 	taken   *Taken
 	refusal *Refusal
 	bytes   int // of the budgets of its session and of the node
@@ -37,10 +38,18 @@ func (t *turns) add(it item) {
 	t.lines[it.journal] = append(line, it)
 }
 
-// take gives out about most bytes, at least one item where there is one; the order within a journal stays.
-func (t *turns) take(most int) (out []item) {
-	for bytes := 0; bytes < most && len(t.ring) > 0; {
+// take gives out about most bytes, at least one item where there is one, of journals that are not busy; the order within a
+// journal stays.
+func (t *turns) take(most int, busy map[journal.ID]bool) (out []item) {
+	passed := 0 // busy ones in a row
+	for bytes := 0; bytes < most && passed < len(t.ring); {
 		id := t.ring[0]
+		if busy[id] {
+			t.ring = append(t.ring[1:], id)
+			passed++
+			continue
+		}
+		passed = 0
 		line, n, had := t.lines[id], 0, 0
 		for n < len(line) && had < quantum {
 			had += line[n].bytes + overhead
