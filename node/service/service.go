@@ -25,13 +25,15 @@ import (
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
-// Config of the services. Every field is needed.
+// Config of the services. Every field but Bring is needed.
 type Config struct {
 	Own      journal.ID
 	Intake   *intake.Intake
 	Cases    *caseview.View
 	Registry *registry.Registry
 	Files    *attachment.Files
+	// Bring makes an attachment durable here that a node below has; nil where nothing lies below.
+	Bring func(ctx context.Context, sha256 []byte) error
 }
 
 // Register adds CaseService, CollectionService, AttachmentService and RegistryService to a server.
@@ -241,7 +243,8 @@ func (c *chunks) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// DownloadAttachment streams an attachment from an offset on.
+// DownloadAttachment streams an attachment from an offset on. What is not here is brought from the node below that has it
+// first: who may open it here may have it brought.
 func (s attachments) DownloadAttachment(req *dubanv1.DownloadAttachmentRequest, stream grpc.ServerStreamingServer[dubanv1.DownloadAttachmentResponse]) (err error) {
 	ctx := stream.Context()
 	id, err := caller(ctx)
@@ -260,6 +263,11 @@ func (s attachments) DownloadAttachment(req *dubanv1.DownloadAttachmentRequest, 
 			return fault.Refuse(fault.NotFound, "there is no such attachment", fault.Field{
 				Field: "sha256", Description: fmt.Sprintf("%x: expected evidence or a document of a case of yours", req.GetSha256()),
 			})
+		}
+	}
+	if _, here := s.Files.Has(req.GetSha256()); !here && s.Bring != nil {
+		if err := s.Bring(ctx, req.GetSha256()); err != nil {
+			return err
 		}
 	}
 	r, err := s.Files.Get(req.GetSha256(), req.GetOffset())

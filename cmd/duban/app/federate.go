@@ -8,6 +8,7 @@ import (
 	"duban.internal/escalation"
 	"duban.internal/federation"
 	"duban.internal/federation/downlink"
+	"duban.internal/federation/fetch"
 	"duban.internal/federation/letters"
 	"duban.internal/federation/uplink"
 	"duban.internal/node/clock"
@@ -77,7 +78,35 @@ func (n *Node) listenBelow(ctx context.Context, log *slog.Logger) error {
 		Code: n.self.Code, Tree: n.tree, Key: n.key, Store: n.store, Clock: n.clock, Log: log, Version: Version(), Letters: post,
 		Memory: int(n.cfg.Sync.Memory), Window: int(n.cfg.Sync.Window),
 	})
+	if err != nil {
+		return err
+	}
+	brought := n.fetches(log)
+	brought.Meter = n.metrics
+	if n.fetcher, err = fetch.NewFetcher(brought); err != nil {
+		return err
+	}
+	n.evidence, err = fetch.NewEvidence(fetch.EvidenceConfig{
+		Store: n.store, Files: n.files, Clock: n.clock, Fetch: n.fetcher.Fetch, OfCase: fetch.OfCase(n.store), Log: log,
+	})
 	return err
+}
+
+// fetches is how attachments travel between this node and those below.
+func (n *Node) fetches(log *slog.Logger) fetch.Config {
+	c := fetch.Config{Code: n.self.Code, Tree: n.tree, Files: n.files, Named: fetch.Names(n.store), Clock: n.clock, Log: log}
+	if n.downlink != nil {
+		c.Below = n.downlink
+	}
+	return c
+}
+
+// bring gets an attachment from below that is not here; nil where nothing lies below.
+func (n *Node) bring() func(ctx context.Context, sha256 []byte) error {
+	if n.fetcher == nil {
+		return nil
+	}
+	return n.fetcher.Bring
 }
 
 // speakAbove makes what speaks to the parent, and to those above it where the parent is gone.
@@ -89,10 +118,14 @@ func (n *Node) speakAbove(log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	given, err := fetch.NewServer(n.fetches(log))
+	if err != nil {
+		return err
+	}
 	n.uplink, err = uplink.New(uplink.Config{
 		Code: n.self.Code, Tree: n.tree, Key: n.key, Store: n.store, Clock: n.clock, Log: log, Version: Version(),
 		Parent: n.cfg.Parent, TLS: n.pair.Client(n.nodeOf(n.self.Parent)), Ancestors: ancestors, DialOptions: rpc.DialOptions(),
-		Letters: taking{n}, Interval: n.cfg.Intervals.Checkpoint, Around: n.cfg.Intervals.Around, Retry: n.cfg.Intervals.Retry,
+		Letters: taking{n}, Files: given, Interval: n.cfg.Intervals.Checkpoint, Around: n.cfg.Intervals.Around, Retry: n.cfg.Intervals.Retry,
 	})
 	if err != nil {
 		return err

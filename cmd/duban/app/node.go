@@ -16,9 +16,11 @@ import (
 	"duban.internal/escalation"
 	"duban.internal/federation"
 	"duban.internal/federation/downlink"
+	"duban.internal/federation/fetch"
 	"duban.internal/federation/letters"
 	"duban.internal/federation/topology"
 	"duban.internal/federation/uplink"
+	"duban.internal/node/attachment"
 	"duban.internal/node/caseview"
 	"duban.internal/node/clock"
 	"duban.internal/node/fault"
@@ -58,6 +60,9 @@ type Node struct {
 	letters  *letters.Runner    // writes what goes down; nil where nothing lies below
 	uplink   *uplink.Uplink     // nil for a city: nothing lies above it
 	box      *letters.Box       // takes what comes down; nil where nothing lies above
+	files    *attachment.Files
+	fetcher  *fetch.Fetcher  // brings attachments from below; nil where nothing lies below
+	evidence *fetch.Evidence // copies the evidence of escalated alerts; likewise
 
 	settled bool // the journal has been brought up to the configuration
 
@@ -215,6 +220,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.downlink != nil {
 		run("downlink", n.downlink.Run)
 		run("letters", n.letters.Run)
+		run("evidence", n.evidence.Run)
 	}
 	if n.uplink != nil {
 		run("uplink", n.uplink.Run)

@@ -15,6 +15,7 @@ import (
 	"duban.internal/escalation/alertservice"
 	"duban.internal/escalation/alertview"
 	"duban.internal/federation"
+	"duban.internal/federation/fetch"
 	"duban.internal/federation/letters"
 	"duban.internal/node/access"
 	"duban.internal/node/attachment"
@@ -38,7 +39,7 @@ func folds() []*store.Fold {
 
 // tables are those that followers keep beside the folds.
 func tables() []*store.Table {
-	return slices.Concat(federation.Tables(), letters.Tables(), escalation.Tables())
+	return slices.Concat(federation.Tables(), letters.Tables(), fetch.Tables(), escalation.Tables())
 }
 
 // Inside the data folder: what the store keeps, and attachments by their address.
@@ -69,17 +70,14 @@ func (n *Node) openStore(ctx context.Context) error {
 		return err
 	}
 	n.store = n.recorder
-	return nil
+	n.files, err = attachment.Open(attachment.Config{Dir: attachmentsDir(n.cfg.Data), Max: uint64(n.cfg.Attachments.Max)})
+	return err
 }
 
 // listen makes the services and opens the addresses.
 func (n *Node) listen(context.Context) error {
-	attached, err := attachment.Open(attachment.Config{Dir: attachmentsDir(n.cfg.Data), Max: uint64(n.cfg.Attachments.Max)})
-	if err != nil {
-		return err
-	}
 	in, err := intake.New(intake.Config{
-		Store: n.store, Registry: n.registry, Cases: n.cases, Files: attached, Tree: n.divisions, Clock: n.clock, Ahead: n.cfg.Intervals.Skew,
+		Store: n.store, Registry: n.registry, Cases: n.cases, Files: n.files, Tree: n.divisions, Clock: n.clock, Ahead: n.cfg.Intervals.Skew,
 	})
 	if err != nil {
 		return err
@@ -88,7 +86,7 @@ func (n *Node) listen(context.Context) error {
 		Store: n.store, Registry: n.registry, Tree: n.divisions, Code: n.self.Code, Clock: n.clock, Caller: access.CallerFrom,
 	})
 	services := []rpc.Service{
-		service.Config{Own: n.self.Journal, Intake: in, Cases: n.cases, Registry: n.registry, Files: attached}.Register,
+		service.Config{Own: n.self.Journal, Intake: in, Cases: n.cases, Registry: n.registry, Files: n.files, Bring: n.bring()}.Register,
 		func(r grpc.ServiceRegistrar) { dubanv1.RegisterAlertServiceServer(r, endingAlerts{alerts, n.ending}) },
 		func(r grpc.ServiceRegistrar) { dubanv1.RegisterNodeServiceServer(r, nodeService{n: n}) },
 	}
