@@ -186,6 +186,35 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
+// BenchmarkGet reads rows by key: those that are remembered, and those that only the tables have.
+func BenchmarkGet(b *testing.B) {
+	const cases = 20_000
+	for name, remembered := range map[string]int{"memory": 2 * cases, "tables": 1} {
+		b.Run(name, func(b *testing.B) {
+			s, err := embedded.Open(context.Background(), embedded.Config{Dir: b.TempDir(), Journal: journal.NewID(), Folds: []*store.Fold{realFold()}, Clock: clock.System(), CacheRows: remembered})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = s.Close() }() // only read
+			warm(b, s, cases)
+			warm(b, s, cases)
+			if err := s.View(context.Background(), func(store.Queryer) error { return nil }); err != nil { // nothing is unwritten
+				b.Fatal(err)
+			}
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				r := rand.New(rand.NewPCG(1, 7))
+				for pb.Next() {
+					if _, ok, err := s.Get(context.Background(), s.Own(), realCase, "case/2026-"+strconv.Itoa(r.IntN(cases))); !ok || err != nil {
+						b.Error(ok, err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
 // BenchmarkCatchUp is a parent that takes over a journal of b.N entries from nothing, run by run of 256 entries.
 func BenchmarkCatchUp(b *testing.B) {
 	for _, cases := range []int{10_000, 100_000} {

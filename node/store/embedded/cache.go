@@ -40,6 +40,7 @@ type rows struct {
 	turn      uint64       // the group that is being applied: what it changed is not shown yet
 	most      int          // rows to remember, in each of two generations
 	count     int          // in the young generation
+	survived  int          // of the old one, when it was forgotten last
 	tables    []*table
 	dirty     []*cell
 	passing   []*cell // only written; in the order of their jobs
@@ -202,7 +203,7 @@ func (u undo) do() {
 // mu is held.
 func (r *rows) keep(c *cell) {
 	c.kept = true
-	if r.count >= r.most {
+	if r.count >= max(r.most, 2*r.survived) { // what is not committed may be more than is to be remembered
 		done := r.visible()
 		r.count = 0
 		for _, t := range r.tables {
@@ -215,6 +216,7 @@ func (r *rows) keep(c *cell) {
 				}
 			}
 		}
+		r.survived = r.count
 	}
 	c.t.young[c.key] = c
 	r.count++
@@ -281,5 +283,5 @@ func (r *rows) forget() {
 		clear(t.passing)
 	}
 	clear(r.passing)
-	r.passing, r.count = r.passing[:0], 0
+	r.passing, r.count, r.survived = r.passing[:0], 0, 0
 }

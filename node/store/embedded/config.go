@@ -40,9 +40,9 @@ type Config struct {
 	QueueBytes   int64         // commands waiting for an answer; 0 for 64 MiB
 
 	// UnwrittenBytes bounds the raft logs that are answered and not in the tables yet: commands wait where the writer is
-	// so far behind. 0 for 48 MiB.
+	// so far behind. While a commit ends there may be twice as much. 0 for 48 MiB.
 	UnwrittenBytes   int64
-	unwrittenEntries int
+	unwrittenEntries int // the same bound in entries
 
 	disk       disk      // files of journals
 	walVFS     types.VFS // files of the raft log
