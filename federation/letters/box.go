@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/mod/sumdb/tlog"
 	"google.golang.org/protobuf/proto"
 
 	"duban.internal/federation"
@@ -60,29 +61,41 @@ func (b *Box) Positions(ctx context.Context) ([]*dubanv1.LetterPosition, error) 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var out []*dubanv1.LetterPosition
-	from := []any{}
-	for {
-		rows, err := b.cfg.Store.Scan(ctx, b.own, At, from, scanPage)
+	for _, n := range b.cfg.above() {
+		h, err := b.head(ctx, n.Journal)
 		if err != nil {
 			return nil, err
 		}
-		for i, row := range rows {
-			if len(from) > 0 && i == 0 {
-				continue // the last one of the page before
-			}
-			sender := journal.ID(row[0].([]byte))
-			h, err := b.head(ctx, sender)
+		own := false
+		from := []any{n.Journal[:]}
+		for more := true; more; {
+			rows, err := b.cfg.Store.Scan(ctx, b.own, At, from, scanPage)
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, &dubanv1.LetterPosition{Journal: sender[:], Addressee: row[1].(string), Number: uint64(row[2].(int64)), Size: h.size})
+			more = len(rows) == scanPage
+			for i, row := range rows {
+				if journal.ID(row[0].([]byte)) != n.Journal {
+					more = false
+					break
+				}
+				if len(from) > 1 && i == 0 {
+					continue // the last one of the page before
+				}
+				own = own || row[1].(string) == string(b.cfg.Code)
+				out = append(out, &dubanv1.LetterPosition{Journal: n.Journal[:], Addressee: row[1].(string), Number: uint64(row[2].(int64)), Size: h.size})
+			}
+			if more {
+				last := rows[len(rows)-1]
+				from = []any{last[0], last[1]}
+			}
 		}
-		if len(rows) < scanPage {
-			return out, nil
+		if !own && h.size > 0 {
+			// A checkpoint may be kept before the first letter.
+			out = append(out, &dubanv1.LetterPosition{Journal: n.Journal[:], Addressee: string(b.cfg.Code), Size: h.size})
 		}
-		last := rows[len(rows)-1]
-		from = []any{last[0], last[1]}
 	}
+	return out, nil
 }
 
 func (b *Box) head(ctx context.Context, sender journal.ID) (head, error) {
@@ -192,11 +205,11 @@ func (b *Box) judge(ctx context.Context, m *dubanv1.SyncLetter) (v verdict, err 
 		v.wrong = refuse(wrongSignature, "%v", err)
 		return v, nil
 	}
-	mark, err := b.mark(ctx, sender.Journal, point.Size)
+	near, next, err := b.near(ctx, sender.Journal, point.Size)
 	if err != nil {
 		return v, err
 	}
-	way, wrong := linked(v.head, point, mark, m)
+	way, wrong := linked(v.head, point, near, m)
 	if v.wrong = wrong; wrong != nil {
 		return v, nil
 	}
@@ -206,11 +219,20 @@ func (b *Box) judge(ctx context.Context, m *dubanv1.SyncLetter) (v verdict, err 
 	}
 	c := &store.Command{}
 	kept := v.head
-	if way == linkFirst || way == linkLater {
+	switch way {
+	case linkFirst, linkLater:
 		since := v.head.size
 		v.head = head{size: point.Size, note: l.GetCheckpoint(), point: point}
 		c.Changes = append(c.Changes, v.head.change(b.own, sender.Journal), store.Change{Table: Mark, Owner: b.own,
 			Row: store.Row{sender.Journal[:], int64(point.Size), l.GetCheckpoint(), int64(since), joined(m.GetConsistency())}})
+	case linkEarlier:
+		c.Changes = append(c.Changes, store.Change{Table: Mark, Owner: b.own,
+			Row: store.Row{sender.Journal[:], int64(point.Size), l.GetCheckpoint(), int64(0), nil}})
+		if next != nil && next[3] == int64(0) && near.next.Extends(point, proofOf(m)) == nil {
+			// The first mark of the way that was known: the way is longer now.
+			c.Changes = append(c.Changes, store.Change{Table: Mark, Owner: b.own,
+				Row: store.Row{next[0], next[1], next[2], int64(point.Size), joined(m.GetConsistency())}})
+		}
 	}
 	if bare {
 		v.outcome = "checkpoint"
@@ -276,17 +298,33 @@ func (b *Box) deliver(c *store.Command, l *dubanv1.Letter, o opened, mark uint64
 	return nil
 }
 
-// mark is the checkpoint of a size that was taken before, if any.
-func (b *Box) mark(ctx context.Context, sender journal.ID, size uint64) (*journal.Checkpoint, error) {
-	row, ok, err := b.cfg.Store.Get(ctx, b.own, Mark, sender[:], int64(size))
-	if err != nil || !ok {
-		return nil, err
-	}
-	point, err := journal.ParseCheckpoint(row[2].([]byte))
+// near finds the marks next to a size; next is the row of the one that follows.
+func (b *Box) near(ctx context.Context, sender journal.ID, size uint64) (near marks, next store.Row, err error) {
+	rows, err := b.cfg.Store.Scan(ctx, b.own, Mark, []any{sender[:], int64(size)}, 2)
 	if err != nil {
-		return nil, fault.New(fault.Corrupt, "mark %d of journal %s: %w", size, sender, err)
+		return near, nil, err
 	}
-	return &point, nil
+	for _, row := range rows {
+		if journal.ID(row[0].([]byte)) != sender {
+			break
+		}
+		point, err := journal.ParseCheckpoint(row[2].([]byte))
+		if err != nil {
+			return near, nil, fault.New(fault.Corrupt, "mark %d of journal %s: %w", row[1], sender, err)
+		}
+		if point.Size == size {
+			near.same = &point
+		} else if near.next == nil {
+			near.next, next = &point, row
+		}
+	}
+	return near, next, nil
+}
+
+// proofOf is a letter's consistency proof, which has been read before.
+func proofOf(m *dubanv1.SyncLetter) []tlog.Hash {
+	proof, _ := fromWire(m.GetConsistency()) // checked
+	return proof
 }
 
 // blocked says whether letters of a sender are taken: again, where people readmitted its journal.

@@ -29,11 +29,12 @@
 //   - at the size kept, or of a mark taken before: if it has the same root;
 //   - of a larger size: if a consistency proof leads to it from the size that is kept, its time is not earlier, and nothing
 //     that came with it from beyond the size kept was recorded before the time kept;
-//   - of a smaller size: if a consistency proof leads from it to the kept one.
+//   - of a smaller size: if a consistency proof leads from it to the kept one or to the next mark that was taken.
 //
 // Proof and sizes come in SyncLetter; the smaller size is where the proof begins. The sender makes such a proof from its
 // tree. A node in between has no tree of that journal: it keeps each mark with the proof by which it took it, and leads the
-// child along, from the child's mark to the letter's, by letters that carry only a checkpoint. Because feeds are sent in
+// child along, from the child's mark to the letter's, by letters that carry only a checkpoint (and back, where marks came and
+// the letters under them were held back). Because feeds are sent in
 // the order of the sender's journal, and marks are one sequence, a child's mark lies on that way, also where the child
 // got letters from the sender itself while the node in between was off. Where it doesn't (the sender lost its tables, or
 // a street came from another district), the node in between is silent for this sender, and says so in its log; the child

@@ -115,7 +115,7 @@ func TestForgeries(t *testing.T) {
 			m.Letter.Checkpoint = craft(t, w.nodes[city], w.Keys[district], 0, street, nil, 0, now(w)).Letter.Checkpoint
 			return m
 		}},
-		{name: "a signature of nobody", reason: "invalid signature", forge: func(_ *testing.T, _ *world, m *dubanv1.SyncLetter) *dubanv1.SyncLetter {
+		{name: "a signature of nobody", reason: "checkpoint of size", forge: func(_ *testing.T, _ *world, m *dubanv1.SyncLetter) *dubanv1.SyncLetter {
 			m.Letter.Checkpoint[len(m.Letter.Checkpoint)-8] ^= 1
 			return m
 		}},

@@ -285,3 +285,37 @@ func TestNextRefuses(t *testing.T) {
 		require.Empty(t, out)
 	}
 }
+
+// A child that was given checkpoints and not the letters under them is led back to those letters.
+func TestLedBack(t *testing.T) {
+	w := newWorld(tree(t))
+	c, d, s := w.nodes[city], w.nodes[district], w.nodes[street]
+	for i := range 20 {
+		c.opens(t, fmt.Sprint(i), 3, []jurisdiction.Code{street, second}[i%2])
+		c.down(t, d, plenty)
+	}
+	out := d.next(t, s, plenty)
+	require.Greater(t, len(out), 10)
+	bareOnes := 0
+	for i, m := range out {
+		if i > 0 && m.GetLetter().GetAddressed() == nil {
+			bareOnes++
+			require.Empty(t, s.take(t, m).GetRefused())
+		} else if i > 0 {
+			m.Letter.Addressed, m.Letter.Entries = nil, nil // held back, with its checkpoint
+			require.Empty(t, s.take(t, m).GetRefused())
+		}
+	}
+	require.NotZero(t, bareOnes)
+	s.open()
+	d.down(t, s, plenty)
+	require.Len(t, s.got(t, city), 10)
+	require.Empty(t, s.evidence(t))
+
+	// It forwards as it was given, also what it was led back to.
+	rows, err := s.store.Scan(t.Context(), s.store.Own(), letters.Mark, nil, 1000)
+	require.NoError(t, err)
+	for i, row := range rows[1:] {
+		require.Equal(t, rows[i][1], row[3], "each mark leads on from the one before")
+	}
+}

@@ -284,8 +284,11 @@ func (l *line) put(ctx context.Context, letter *dubanv1.Letter, addressee jurisd
 		if on, err := l.lead(ctx, m, addressee, size); err != nil || !on {
 			return false, err
 		}
+	default:
+		if on, err := l.leadBack(ctx, m, addressee, size); err != nil || !on {
+			return false, err
+		}
 	}
-	// A smaller size than the child has kept, of a sender above: the child took that mark, or it can't be proven here.
 	l.kept = max(l.kept, size)
 	l.add(m)
 	return *l.left > 0, nil
@@ -306,8 +309,11 @@ func (l *line) lead(ctx context.Context, m *dubanv1.SyncLetter, addressee jurisd
 		before := l.kept
 		for _, row := range rows {
 			to, since := uint64(row[1].(int64)), uint64(row[3].(int64))
-			if journal.ID(row[0].([]byte)) != l.sender || to > size || since != l.kept {
+			if journal.ID(row[0].([]byte)) != l.sender || to > size {
 				break
+			}
+			if since != l.kept {
+				continue // beside the way
 			}
 			proof, _ := row[4].([]byte)
 			if to == size {
@@ -328,6 +334,39 @@ func (l *line) lead(ctx context.Context, m *dubanv1.SyncLetter, addressee jurisd
 		}
 	}
 	return true, nil
+}
+
+// mostBack bounds the marks between a child's and an earlier letter's.
+const mostBack = 4096
+
+// leadBack sends the marks between the child's and an earlier letter's, from the later to the earlier. It is only needed
+// where the child was given marks and not the letters under them; those that it has change nothing there.
+func (l *line) leadBack(ctx context.Context, m *dubanv1.SyncLetter, addressee jurisdiction.Code, size uint64) (on bool, err error) {
+	row, ok, err := l.cfg.Store.Get(ctx, l.own, Mark, l.sender[:], int64(l.kept))
+	for range mostBack {
+		if err != nil {
+			return false, err
+		}
+		since := uint64(0)
+		if ok {
+			since = uint64(row[3].(int64))
+		}
+		if since < size || since == 0 {
+			break
+		}
+		proof, _ := row[4].([]byte)
+		if since == size {
+			m.ConsistentFrom, m.Consistency = since, cut(proof)
+			return true, nil
+		}
+		if row, ok, err = l.cfg.Store.Get(ctx, l.own, Mark, l.sender[:], int64(since)); ok {
+			note, _ := row[2].([]byte)
+			l.add(&dubanv1.SyncLetter{Letter: &dubanv1.Letter{Journal: l.sender[:], Addressee: string(addressee), Checkpoint: note},
+				ConsistentFrom: since, Consistency: cut(proof)})
+		}
+	}
+	l.say("no way leads back from the checkpoint that a child keeps to the next letter from above", l.sender, addressee, l.kept)
+	return false, nil
 }
 
 // say logs what keeps a feed from going on, once.

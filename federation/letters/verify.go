@@ -49,8 +49,14 @@ const (
 	linkStale // its proof begins elsewhere than at what is kept
 )
 
-// linked checks a checkpoint against the kept one; mark is the root taken before at its size, if any.
-func linked(h head, point journal.Checkpoint, mark *journal.Checkpoint, m *dubanv1.SyncLetter) (link, *refusal) {
+// marks are those taken before that lie next to a checkpoint; nil where there is none.
+type marks struct {
+	same *journal.Checkpoint // of its size
+	next *journal.Checkpoint // the first of a larger size
+}
+
+// linked checks a checkpoint against the kept one and the marks that were taken.
+func linked(h head, point journal.Checkpoint, near marks, m *dubanv1.SyncLetter) (link, *refusal) {
 	if h.size == 0 && h.note == nil {
 		return linkFirst, nil
 	}
@@ -61,29 +67,32 @@ func linked(h head, point journal.Checkpoint, mark *journal.Checkpoint, m *duban
 	switch {
 	case point.Size == h.size && point.Root != h.point.Root:
 		return 0, refuse(provenFork, "another root at size %d than the one taken before: the journal was forked", point.Size)
-	case mark != nil && point.Root != mark.Root:
+	case near.same != nil && point.Root != near.same.Root:
 		return 0, refuse(provenFork, "another root at size %d than the one taken before: the journal was forked", point.Size)
 	case newer.Time < older.Time && newer.Size > older.Size:
 		return 0, refuse(provenTime, "the checkpoint of size %d states an earlier time than the one of size %d", newer.Size, older.Size)
-	case point.Size == h.size, mark != nil:
+	case point.Size == h.size, near.same != nil:
 		return linkSame, nil
-	case m.GetConsistentFrom() != older.Size && point.Size < h.size:
-		// It can't be told from a fork, and whoever sent it can't do better: not held against anybody.
-		return 0, &refusal{reason: fmt.Sprintf("nothing leads from the checkpoint of size %d to the one of size %d that is kept", point.Size, h.size)}
-	case m.GetConsistentFrom() != older.Size:
+	case m.GetConsistentFrom() != older.Size && newer.Size == point.Size:
 		return linkStale, nil
 	}
 	proof, err := fromWire(m.GetConsistency())
-	if err == nil {
-		err = newer.Extends(older, proof)
-	}
-	if err != nil {
+	if err == nil && newer.Size == point.Size {
+		if err = point.Extends(h.point, proof); err == nil {
+			return linkLater, nil
+		}
 		return 0, refuse(wrongLink, "the checkpoint of size %d is not shown to continue the one of size %d: %v", newer.Size, older.Size, err)
 	}
-	if point.Size > h.size {
-		return linkLater, nil
+	if err == nil && m.GetConsistentFrom() == point.Size {
+		if near.next != nil && near.next.Extends(point, proof) == nil {
+			return linkEarlier, nil
+		}
+		if err = h.point.Extends(point, proof); err == nil {
+			return linkEarlier, nil
+		}
 	}
-	return linkEarlier, nil
+	// It can't be told from a fork, and whoever sent it may not be able to do better: not held against anybody.
+	return 0, &refusal{reason: fmt.Sprintf("nothing leads from the checkpoint of size %d to one that was taken before; kept is one of size %d", point.Size, h.size)}
 }
 
 // opened is a letter that was checked in itself.
