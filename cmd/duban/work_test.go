@@ -95,7 +95,7 @@ func TestWorkFromATerminal(t *testing.T) {
 	require.Equal(t, exit.Refused, duban(t, operator(opening...)...).code, "an operator opens no case")
 	refused := duban(t, agency("case", "open", "c0", "--agency", "binhai", "--procedure", "penalty_general", "--handler", "nobody")...)
 	require.Equal(t, exit.Refused, refused.code)
-	for _, field := range []string{"case.number", "case.item", "case.party", "case.handler"} {
+	for _, field := range []string{"--number", "--item", "--party-name", "--handler"} {
 		require.Contains(t, refused.stderr, "  "+field, refused.stderr)
 	}
 	require.Contains(t, must(t, agency(opening...)...), "recorded: entry")

@@ -3,6 +3,7 @@ package identity
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -89,6 +90,28 @@ func (p *Pair) NotAfter() time.Time {
 		return time.Time{}
 	}
 	return p.Cert.Leaf.NotAfter
+}
+
+// Check says what would keep others from accepting the own certificate at a time: that another authority than the trusted one
+// made it, or that it has ended (fault.Invalid). Whoever is about to connect knows it sooner, and more clearly, than from the other end.
+func (p *Pair) Check(now time.Time) error {
+	leaf := p.Cert.Leaf
+	if leaf == nil {
+		return fault.New(fault.Invalid, "no certificate")
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: p.CA, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	var unknown x509.UnknownAuthorityError
+	var bad fault.List
+	switch {
+	case err == nil:
+	case errors.As(err, &unknown):
+		bad.Add("cert", "the certificate of %s was not made by the authority in ca: it is of another tree", p.Own.Actor())
+	case now.After(leaf.NotAfter):
+		bad.Add("cert", "the certificate of %s ended on %s: renew it with duban keygen issue DIR --renew", p.Own.Actor(), leaf.NotAfter.UTC().Format(time.RFC3339))
+	default:
+		bad.Add("cert", "the certificate of %s: %v", p.Own.Actor(), err)
+	}
+	return bad.Err(fault.Invalid, "nobody would accept this certificate")
 }
 
 // Server is the configuration of a listener: TLS 1.3, and every caller shows a certificate of the tree that names one

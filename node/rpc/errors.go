@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -129,6 +130,27 @@ func malformed(why string) error {
 	})
 }
 
+// handshake says why one failed, in a sentence: whose certificate it was and what is wrong with it. What the other end found
+// comes as a "remote error"; it says no more than the kind.
+func handshake(message string) fault.Field {
+	theirs := strings.Contains(message, "remote error")
+	has := func(parts ...string) bool {
+		return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(message, p) })
+	}
+	switch {
+	case theirs && has("unknown certificate authority", "unknown authority", "certificate required"):
+		return fault.Field{Field: "certificate", Description: "the node does not know the authority that made the certificate: it is of another tree"}
+	case theirs && has("expired certificate"):
+		return fault.Field{Field: "certificate", Description: "it has ended: renew it with duban keygen issue DIR --renew"}
+	case has("unknown authority"):
+		return fault.Field{Field: "ca", Description: "the node's certificate is not by this authority: the node is of another tree, or its keys were made anew"}
+	case has("has expired or is not yet valid"):
+		return fault.Field{Field: "ca", Description: "the node's certificate has ended or does not hold yet: its operator renews it with duban keygen issue DIR --renew; or a clock is wrong"}
+	}
+	_, why, _ := strings.Cut(message, "tls: ")
+	return fault.Field{Field: "certificate", Description: why}
+}
+
 // FromStatus is what a call gave, with the kind and the fields that the other end stated: the twin of what the server
 // does. nil and io.EOF stay what they are.
 func FromStatus(err error) error {
@@ -154,8 +176,8 @@ func FromStatus(err error) error {
 		}
 	case codes.Unavailable:
 		if strings.Contains(s.Message(), "tls: ") {
-			e.Kind = fault.Unauthenticated
-			e.Fields = []fault.Field{{Field: "certificate", Description: s.Message()}}
+			e.Kind, e.Msg = fault.Unauthenticated, "no connection: who is at the other end is not believed"
+			e.Fields = []fault.Field{handshake(s.Message())}
 		}
 	}
 	for _, d := range s.Details() {

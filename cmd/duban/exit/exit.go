@@ -32,7 +32,8 @@ const Help = `Every command ends with one of these codes:
     2  wrong input: a flag, an argument, a configuration or a file; nothing was asked of any node
     3  refused: the node said no and why, or verification or rebuilding found what must not be
     4  unreachable: the node could not be reached in time, does not accept the certificate,
-       or can't answer now; the same command may be tried again
+       or can't answer now; the same command may be tried again, and one that records
+       something says then with which --request-id, so that it is recorded once
     5  partly: an import ended, and some rows were refused; --refused FILE has them with reasons
   130  interrupted
 
@@ -67,7 +68,7 @@ func Remote(err error) error {
 		return nil
 	case errors.Is(err, context.Canceled):
 		return With(Interrupted, err)
-	case errors.Is(err, context.DeadlineExceeded), fault.Is(err, fault.Unavailable), fault.Is(err, fault.NotLeader):
+	case errors.Is(err, context.DeadlineExceeded), fault.Is(err, fault.Unavailable), fault.Is(err, fault.NotLeader), fault.Is(err, fault.Unauthenticated):
 		return With(Unreachable, err)
 	case fault.Is(err, fault.Internal):
 		return With(Failed, err)
@@ -92,9 +93,9 @@ func Code(err error) int {
 	switch fault.Of(err) {
 	case fault.Invalid:
 		return Usage
-	case fault.Exists, fault.Precondition, fault.Corrupt, fault.Unsupported, fault.NotFound, fault.Denied, fault.Unauthenticated:
+	case fault.Exists, fault.Precondition, fault.Corrupt, fault.Unsupported, fault.NotFound, fault.Denied:
 		return Refused
-	case fault.Unavailable, fault.NotLeader:
+	case fault.Unavailable, fault.NotLeader, fault.Unauthenticated:
 		return Unreachable
 	}
 	return Failed

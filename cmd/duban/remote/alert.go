@@ -178,8 +178,8 @@ func alertHandle() *cobra.Command {
 		}
 		return t.print(answer.Alert, func() error { return tellAlert(t.cmd.OutOrStdout(), answer.Alert) })
 	})
-	texts(c, "action", "what was done, by the profile's name", "explanation", "why and how; never empty", "by", "who handles it",
-		"request-id", "id of this request: the same id with the same content is recorded once; drawn where it is not given")
+	texts(c, "action", "what was done, by the profile's name", "explanation", "why and how; never empty", "by", "who handles it")
+	requestFlag(c)
 	c.Flags().Uint32("round", 0, "round; the present one by default")
 	c.Flags().Uint32("level", 0, "level; the open one that the caller's office receives by default")
 	return c
@@ -198,8 +198,8 @@ func alertDispute() *cobra.Command {
 		}
 		return t.print(answer.Alert, func() error { return tellAlert(t.cmd.OutOrStdout(), answer.Alert) })
 	})
-	texts(c, "reason", "reasons", "by", "who disputes it",
-		"request-id", "id of this request: the same id with the same content is recorded once; drawn where it is not given")
+	texts(c, "reason", "reasons", "by", "who disputes it")
+	requestFlag(c)
 	return c
 }
 
@@ -218,8 +218,8 @@ func alertReopen() *cobra.Command {
 		}
 		return t.print(answer.Alert, func() error { return tellAlert(t.cmd.OutOrStdout(), answer.Alert) })
 	})
-	texts(c, "reason", "reasons", "by", "who reopens it",
-		"request-id", "id of this request: the same id with the same content is recorded once; drawn where it is not given")
+	texts(c, "reason", "reasons", "by", "who reopens it")
+	requestFlag(c)
 	return c
 }
 

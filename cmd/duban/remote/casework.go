@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -36,16 +37,22 @@ func write(c *cobra.Command, run func(t *talk, args []string) (*dubanv1.Receipt,
 			return err
 		})
 	})
-	c.Flags().String("request-id", "", "id of this request: the same id with the same content is recorded once; drawn where it is not given")
+	requestFlag(c)
 	return c
 }
 
-// requestID is the one given, or a drawn one: a retry of the connection then records nothing twice.
+func requestFlag(c *cobra.Command) {
+	c.Flags().String("request-id", "", "id of this request: the same id with the same content is recorded once; drawn where it is not given,\nand told where it is needed to ask again")
+}
+
+// requestID is the one given, or a drawn one: a retry of the connection then records nothing twice, and said tells it to
+// whoever has to try again.
 func (t *talk) requestID() string {
-	if id := t.text("request-id"); id != "" {
-		return id
+	t.request = t.text("request-id")
+	if t.request == "" {
+		t.request = rand.Text()
 	}
-	return rand.Text()
+	return t.request
 }
 
 func caseOpen() *cobra.Command {
@@ -95,6 +102,7 @@ func caseStage() *cobra.Command {
 		}
 		if completed == 0 {
 			completed = clock.Micros(clock.System().Now())
+			t.same("completed", clock.Time(completed).In(show.Shanghai).Format(time.RFC3339Nano))
 		}
 		values, err := t.pairs("field")
 		if err != nil {
@@ -192,7 +200,7 @@ func (t *talk) upload(path string) (*dubanv1.UploadAttachmentResponse, error) {
 	}
 	stream, err := dubanv1.NewAttachmentServiceClient(t.conn).UploadAttachment(t.cmd.Context())
 	if err != nil {
-		return nil, exit.Remote(err)
+		return nil, exit.Remote(t.said(err))
 	}
 	description := &dubanv1.AttachmentDescription{Sha256: h.Sum(nil), Size: uint64(size)}
 	err = stream.Send(&dubanv1.UploadAttachmentRequest{Part: &dubanv1.UploadAttachmentRequest_Description{Description: description}})
@@ -215,7 +223,7 @@ func (t *talk) upload(path string) (*dubanv1.UploadAttachmentResponse, error) {
 		}
 	}
 	answer, err := stream.CloseAndRecv()
-	return answer, exit.Remote(err)
+	return answer, exit.Remote(t.said(err))
 }
 
 func caseExplain() *cobra.Command {
@@ -250,6 +258,7 @@ func caseCorrect() *cobra.Command {
 		id := t.text("id")
 		if id == "" {
 			id = strings.ToLower(rand.Text())[:10]
+			t.same("id", id)
 		}
 		answer, err := call(t, dubanv1.NewCaseServiceClient(t.conn).RequestCorrection, &dubanv1.RequestCorrectionRequest{
 			RequestId: t.requestID(), Correction: &dubanv1.CorrectionRequested{

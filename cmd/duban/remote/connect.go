@@ -46,6 +46,9 @@ type talk struct {
 	conn    *grpc.ClientConn
 	timeout time.Duration
 	json    bool
+
+	request string   // id of the request that records something; empty for those that only ask
+	again   []string // flags that a repeated request needs beside it, to be the same
 }
 
 // withNode makes a command that asks a node.
@@ -75,6 +78,9 @@ func connect(cmd *cobra.Command) (*talk, error) {
 		return nil, err
 	}
 	pair, err := files.Load()
+	if err == nil {
+		err = pair.Check(clock.System().Now())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +128,7 @@ func call[Q, A any](t *talk, method func(context.Context, Q, ...grpc.CallOption)
 	ctx, cancel := context.WithTimeout(t.cmd.Context(), t.timeout)
 	defer cancel()
 	answer, err := method(ctx, request)
-	return answer, exit.Remote(err)
+	return answer, exit.Remote(t.said(err))
 }
 
 // print writes JSON or what people writes.
