@@ -2,7 +2,7 @@
 //
 // What it promises: when it reports nothing, every checkpoint kept is signed by its journal's key, states the root that the
 // stored tree has at its size, and no stored entry above its size was recorded before the time that it states; and what the
-// parent acknowledged bears the parent's signature. What it doesn't do: it takes the stored tree's hashes as they are.
+// parent, or a node above it, acknowledged bears its signature. What it doesn't do: it takes the stored tree's hashes as they are.
 // Whether they are those of the stored entries is for the store's own check to say.
 package audit
 
@@ -42,26 +42,32 @@ func (p Problem) String() string {
 // Report says how much was checked and what does not hold.
 type Report struct {
 	Checkpoints       int // of journals from below
-	Countersignatures int // of the parent
+	Countersignatures int // of the nodes above
 	Problems          []Problem
 }
 
 // Checkpoints checks all that a node keeps. An error means that the store could not be read.
 func Checkpoints(ctx context.Context, s Store, tree *topology.Tree, code jurisdiction.Code) (Report, error) {
 	a := audit{s: s, tree: tree}
-	if n, ok := tree.Node(code); ok {
-		if parent, ok := tree.Node(n.Parent); ok {
-			a.parent = parent.Key
-		}
+	self, _ := tree.Node(code)
+	for above, ok := tree.Node(self.Parent); ok; above, ok = tree.Node(above.Parent) {
+		a.above = append(a.above, above.Key)
 	}
 	for _, info := range s.Journals() {
-		for _, t := range []*store.Table{federation.Checkpoint, federation.Head, federation.Acknowledged} {
+		for _, t := range []*store.Table{federation.Checkpoint, federation.Head, federation.Acknowledged, federation.Ancestor} {
 			notes, err := a.notes(ctx, t, info.Ordinal)
 			if err != nil {
 				return a.report, fmt.Errorf("table %s: %w", t.Name, err)
 			}
 			for _, n := range notes {
-				if err := a.check(ctx, info, n, t == federation.Acknowledged); err != nil {
+				var by []*journal.PublicKey // one of them has to have countersigned it
+				switch t {
+				case federation.Acknowledged:
+					by = a.above[:min(1, len(a.above))]
+				case federation.Ancestor:
+					by = a.above[min(1, len(a.above)):]
+				}
+				if err := a.check(ctx, info, n, t == federation.Acknowledged || t == federation.Ancestor, by); err != nil {
 					return a.report, err
 				}
 			}
@@ -73,7 +79,7 @@ func Checkpoints(ctx context.Context, s Store, tree *topology.Tree, code jurisdi
 type audit struct {
 	s      Store
 	tree   *topology.Tree
-	parent *journal.PublicKey // nil at the root
+	above  []*journal.PublicKey // from the parent up; none at the root
 	report Report
 }
 
@@ -102,7 +108,7 @@ func (a *audit) notes(ctx context.Context, t *store.Table, ordinal int64) (out [
 	return out, err
 }
 
-func (a *audit) check(ctx context.Context, info store.Info, k kept, acknowledged bool) error {
+func (a *audit) check(ctx context.Context, info store.Info, k kept, acknowledged bool, by []*journal.PublicKey) error {
 	problem := func(format string, args ...any) {
 		a.report.Problems = append(a.report.Problems, Problem{info.ID, uint64(k.size), fmt.Sprintf(format, args...)})
 	}
@@ -121,9 +127,13 @@ func (a *audit) check(ctx context.Context, info store.Info, k kept, acknowledged
 	}
 	if acknowledged {
 		a.report.Countersignatures++
-		if a.parent == nil {
-			problem("acknowledged, and the topology has no parent")
-		} else if _, err := a.parent.Witnessed(k.note); err != nil {
+		err := fmt.Errorf("acknowledged, and the topology has nobody above to do so")
+		for _, key := range by {
+			if _, err = key.Witnessed(k.note); err == nil {
+				break
+			}
+		}
+		if err != nil {
 			problem("%v", err)
 		}
 	} else {

@@ -62,6 +62,8 @@ const (
 	together = 4 << 20
 	// flights is how many commits are on their way: one flood's need not be waited for.
 	flights = 2
+	// pace is how often the store is looked at for what concerns the children, in patience.
+	pace = 100 * time.Millisecond
 	// letterWindow bounds the letters that a child has not yet acknowledged, in bytes.
 	letterWindow = 1 << 20
 )
@@ -194,13 +196,13 @@ func (d *Downlink) Run(ctx context.Context) error {
 			}
 		}
 		// Letters that are only passed on are rows, not entries: Poke, and every heartbeat, look for them.
-		if err := clock.Pause(ctx, d.cfg.Clock, 20*time.Millisecond); err != nil {
-			return err
-		}
 		select {
 		case <-watch:
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+		if err := clock.Pause(ctx, d.cfg.Clock, pace); err != nil { // a busy journal is not looked at for every entry
+			return err
 		}
 	}
 }
