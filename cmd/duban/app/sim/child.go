@@ -346,8 +346,8 @@ func (l *link) one(e uplink.Effect) error {
 		case err != nil:
 			return fmt.Errorf("taking a letter: %w", err)
 		default:
-			if a.GetRefused() != "" {
-				n.h.fail(n, "no honest letter is refused", "%s", a.GetRefused())
+			if a.GetRefused() != "" { // not held against anybody, or there is an entry with the evidence, which is no good
+				n.trace("takes no letter", a.GetRefused(), 0, 0)
 			}
 			l.core.Took(a)
 			n.above.grow()

@@ -117,10 +117,7 @@ func (h *history) asks(a *ask) {
 // load has cases opened all over the tree.
 func (h *history) load() {
 	for i := range h.plan.cases {
-		n := h.nodes[h.rng.IntN(len(h.nodes))]
-		if h.rng.IntN(4) > 0 { // most are streets'
-			n = h.nodes[len(h.nodes)/4+h.rng.IntN(len(h.nodes)-len(h.nodes)/4)]
-		}
+		n := h.anyone(h.rng.IntN(4) > 0)
 		c := &enforcement{h: h, n: n, id: fmt.Sprintf("c%d", i)}
 		h.at(h.plan.start+h.rng.Int64N(h.plan.end-h.plan.start), c.begin)
 	}

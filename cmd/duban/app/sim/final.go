@@ -10,7 +10,9 @@ import (
 	"duban.internal/escalation"
 	"duban.internal/escalation/alert"
 	"duban.internal/escalation/rule"
+	"duban.internal/federation/letters"
 	"duban.internal/node/journal"
+	"duban.internal/node/jurisdiction"
 	"duban.internal/node/store"
 	"duban.internal/node/store/memory"
 	dubanv1 "duban.internal/proto/duban/v1"
@@ -18,7 +20,7 @@ import (
 
 // The invariants that only rest can show, once every line is mended, every node up and every clock right:
 //
-//   - Everything written has reached every node above its writer, and is acknowledged.
+//   - Everything written has reached every node above its writer, and is acknowledged; every letter its addressee.
 //   - Every follower has followed everything.
 //   - Every limit that ran out by the rules has its alert, and no other case has one: the rules are run here once more,
 //     from the entries alone.
@@ -86,8 +88,31 @@ func (h *history) restless() (*node, string) {
 				return n, why
 			}
 		}
+		for up := n.parent; up != nil; up = up.parent {
+			if sent, got := up.addressed(n.code), n.taken(up.own); got != sent {
+				return n, fmt.Sprintf("%s addressed %d entries to it, and %d arrived", up.name, sent, got)
+			}
+		}
 	}
 	return nil, ""
+}
+
+// addressed is how many entries this node has addressed to a jurisdiction below.
+func (n *node) addressed(code jurisdiction.Code) int64 {
+	row, ok, _ := n.store.Get(ctx, n.own, letters.Next, string(code))
+	if !ok {
+		return 0
+	}
+	return row[1].(int64)
+}
+
+// taken is how many entries a journal above has addressed to this node that have arrived.
+func (n *node) taken(sender journal.ID) int64 {
+	row, ok, _ := n.store.Get(ctx, n.own, letters.At, sender[:], string(n.code))
+	if !ok {
+		return 0
+	}
+	return row[2].(int64)
 }
 
 // expected is what the rules say of the cases of one journal: which alerts had to be raised, and when.

@@ -11,20 +11,21 @@ import (
 
 // history is one run of the tree under a seed.
 type history struct {
-	city  *city
-	seed  uint64
-	plan  plan
-	rng   *rand.Rand
-	salts *rand.Rand
-	now   int64 // true time, microseconds
-	queue queue
-	nodes []*node // the city first
-	by    map[jurisdiction.Code]*node
-	net   *network
-	trace *trace
-	steps int
-	sight sight
-	crowd crowd
+	city   *city
+	seed   uint64
+	plan   plan
+	rng    *rand.Rand
+	salts  *rand.Rand
+	now    int64 // true time, microseconds
+	queue  queue
+	nodes  []*node // the city first
+	by     map[jurisdiction.Code]*node
+	net    *network
+	trace  *trace
+	steps  int
+	sight  sight
+	crowd  crowd
+	centre *node // where most happens
 
 	mended bool // no more faults
 	bad    *Violation
@@ -116,12 +117,32 @@ func (h *history) fail(n *node, invariant, format string, args ...any) {
 
 func (h *history) when() string { return time.UnixMicro(h.now).UTC().Format(time.RFC3339Nano) }
 
+// anyone picks a node for something to happen at: mostly in one district, so that things meet. Not the city where streets
+// are asked for.
+func (h *history) anyone(streets bool) *node {
+	if h.centre == nil {
+		h.centre = h.nodes[0].below[h.rng.IntN(len(h.nodes[0].below))]
+	}
+	for {
+		n := h.nodes[h.rng.IntN(len(h.nodes))]
+		if h.rng.IntN(h.plan.focus) > 0 {
+			n = h.centre
+			if at := h.rng.IntN(len(h.centre.below) + 2); at < len(h.centre.below) {
+				n = h.centre.below[at]
+			}
+		}
+		if !streets || n.parent != nil {
+			return n
+		}
+	}
+}
+
 // faults puts what the plan has in its time.
 func (h *history) faults() {
 	p, length := &h.plan, h.plan.end-h.plan.start
 	sometime := func() int64 { return p.start + h.rng.Int64N(length) }
 	for range p.crashes {
-		n := h.nodes[h.rng.IntN(len(h.nodes))]
+		n := h.anyone(false)
 		h.at(sometime(), func() {
 			if n.up && !h.mended {
 				n.crash()
@@ -130,7 +151,7 @@ func (h *history) faults() {
 		})
 	}
 	for i := range p.cuts + p.oneWay {
-		n := h.nodes[1+h.rng.IntN(len(h.nodes)-1)]
+		n := h.anyone(true)
 		to := n.parent
 		if h.rng.IntN(3) == 0 {
 			to = nil // cut off from everybody
@@ -154,7 +175,7 @@ func (h *history) faults() {
 		h.at(from+h.rng.Int64N(p.longest.Microseconds()), func() { h.sever(n, lines, -1) })
 	}
 	for range p.jumps {
-		n := h.nodes[h.rng.IntN(len(h.nodes))]
+		n := h.anyone(false)
 		by := between(h.rng, -3*24*time.Hour, 10*24*time.Hour).Microseconds()
 		h.at(sometime(), func() {
 			if h.mended {

@@ -26,6 +26,7 @@ type conn struct {
 	childOpen, parentOpen bool
 	begun                 bool // at the parent: a stream begins once
 	upBroken, downBroken  bool
+	breaking              bool
 	upLast, downLast      int64 // arrival of the last message that keeps the order
 }
 
@@ -39,7 +40,7 @@ func (w *network) dial(child, parent *node) *conn {
 
 // up sends a message of a child.
 func (w *network) up(c *conn, m *dubanv1.SyncRequest) {
-	w.carry(c, line{c.child, c.parent}, &c.upBroken, &c.upLast, func() {
+	w.carry(c, line{c.child, c.parent}, &c.upBroken, &c.upLast, true, func() {
 		p := c.parent
 		if !p.up {
 			w.reset(c, true)
@@ -60,7 +61,7 @@ func (w *network) up(c *conn, m *dubanv1.SyncRequest) {
 
 // down sends a message of a parent.
 func (w *network) down(c *conn, m *dubanv1.SyncResponse) {
-	w.carry(c, line{c.parent, c.child}, &c.downBroken, &c.downLast, func() {
+	w.carry(c, line{c.parent, c.child}, &c.downBroken, &c.downLast, true, func() {
 		if !c.child.up || !c.childOpen {
 			w.reset(c, false)
 			return
@@ -70,9 +71,12 @@ func (w *network) down(c *conn, m *dubanv1.SyncResponse) {
 }
 
 // carry brings a message over a line, or loses it.
-func (w *network) carry(c *conn, l line, broken *bool, last *int64, arrive func()) {
+func (w *network) carry(c *conn, l line, broken *bool, last *int64, bad bool, arrive func()) {
 	h, p := w.h, &w.h.plan
-	lost := !h.mended && p.loss > 0 && h.rng.Float64() < p.loss
+	lost := bad && !h.mended && p.loss > 0 && h.rng.Float64() < p.loss
+	if lost {
+		w.breaks(c)
+	}
 	if w.cut[l] > 0 {
 		*broken = *broken || p.loss == 0
 		lost = true
@@ -81,14 +85,38 @@ func (w *network) carry(c *conn, l line, broken *bool, last *int64, arrive func(
 		return
 	}
 	at := h.now + 1 + h.rng.Int64N(p.latency.Microseconds())
-	if h.mended || p.overtake == 0 || h.rng.Float64() >= p.overtake {
+	if !bad || h.mended || p.overtake == 0 || h.rng.Float64() >= p.overtake {
 		at = max(at, *last+1)
 		*last = at
+	} else {
+		w.breaks(c)
 	}
 	h.at(at, arrive)
-	if !h.mended && p.repeat > 0 && h.rng.Float64() < p.repeat {
+	if bad && !h.mended && p.repeat > 0 && h.rng.Float64() < p.repeat {
 		h.at(at+h.rng.Int64N(4*p.latency.Microseconds()), arrive)
+		w.breaks(c)
 	}
+}
+
+// breaks ends a stream some time after a message of it was lost, repeated or overtaken: what is no line does not last, and
+// until then both ends may notice by themselves.
+func (w *network) breaks(c *conn) {
+	if c.breaking {
+		return
+	}
+	c.breaking = true
+	w.h.at(w.h.now+w.h.rng.Int64N(30*w.h.plan.patience.Microseconds()), func() {
+		c.upBroken, c.downBroken = true, true
+		if c.childOpen && c.child.up {
+			c.childOpen = false
+			c.child.child.closed(c, "the line broke")
+		}
+		if c.parentOpen && c.parent.up {
+			c.parentOpen = false
+			c.parent.above.closed(c)
+		}
+		w.prune()
+	})
 }
 
 // close closes one end; the other hears of it where the line carries.
@@ -111,7 +139,7 @@ func (w *network) close(c *conn, childsEnd bool) {
 // reset tells the child's end, or the parent's, that the stream is no more.
 func (w *network) reset(c *conn, toChild bool) {
 	if toChild {
-		w.carry(c, line{c.parent, c.child}, &c.downBroken, &c.downLast, func() {
+		w.carry(c, line{c.parent, c.child}, &c.downBroken, &c.downLast, false, func() {
 			if c.childOpen && c.child.up {
 				c.childOpen = false
 				c.child.child.closed(c, "the stream was reset")
@@ -119,7 +147,7 @@ func (w *network) reset(c *conn, toChild bool) {
 		})
 		return
 	}
-	w.carry(c, line{c.child, c.parent}, &c.upBroken, &c.upLast, func() {
+	w.carry(c, line{c.child, c.parent}, &c.upBroken, &c.upLast, false, func() {
 		if c.parentOpen && c.parent.up {
 			c.parentOpen = false
 			c.parent.above.closed(c)

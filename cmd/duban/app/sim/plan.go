@@ -28,6 +28,7 @@ type plan struct {
 	skew                   time.Duration // at most
 	cases                  int
 	attention              float64 // of the offices
+	focus                  int     // one in so many things happens anywhere; the others in one district
 }
 
 // calm is a plan in which nothing happens.
@@ -48,13 +49,19 @@ func newPlan(r *rand.Rand, length time.Duration) plan {
 		latency: between(r, 10*time.Millisecond, 12*time.Second), slowSync: between(r, 10*time.Millisecond, 12*time.Second),
 		cuts: r.IntN(7), oneWay: r.IntN(3), crashes: r.IntN(8), longest: between(r, time.Hour, 8*day),
 		crashAtSync: float64(r.IntN(4)) * .01, lateSync: float64(r.IntN(5)) * .1, midSync: float64(r.IntN(3)) * .2,
-		cases: 8 + r.IntN(30), attention: r.Float64(),
+		cases: 8 + r.IntN(30), attention: r.Float64(), focus: 1 + r.IntN(4),
 	}
 	p.grace = p.beat + between(r, 4*time.Hour, 20*time.Hour)
 	p.silence = p.grace + between(r, time.Hour, 2*day)
 	p.around = between(r, 4*p.beat, 8*p.beat)
 	p.start = begin.Add(day + between(r, 0, 290*day)).UnixMicro()
 	p.end = p.start + length.Microseconds()
+	if r.IntN(3) == 0 { // a storm
+		p.beat = between(r, 4*time.Hour, 12*time.Hour)
+		p.grace = p.beat + between(r, time.Hour, 8*time.Hour)
+		p.silence, p.around = p.grace+between(r, time.Hour, day), between(r, 3*p.beat, 6*p.beat)
+		p.cuts, p.oneWay, p.crashes = 4+r.IntN(16), r.IntN(8), 4+r.IntN(20)
+	}
 	if r.IntN(3) == 0 { // a line that is none
 		p.loss, p.repeat, p.overtake = r.Float64()*.1, r.Float64()*.1, r.Float64()*.2
 	}
