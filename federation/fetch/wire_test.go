@@ -28,7 +28,9 @@ import (
 )
 
 // late is a Fetcher that comes to be after what needs it.
-type late struct{ atomic.Pointer[federationtest.Node] }
+type late struct {
+	atomic.Pointer[federationtest.Node]
+}
 
 func (l *late) Fetch(ctx context.Context, child jurisdiction.Code, id journal.ID, sum [32]byte, offset uint64, sink func(*dubanv1.SyncChunk) error) error {
 	return l.Load().Downlink.Fetch(ctx, child, id, sum, offset, sink)
