@@ -202,8 +202,11 @@ func TestFetch(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if have.served > 8<<20 {
-		t.Errorf("%d bytes were given for 6 MiB: the broken transfer did not resume", have.served)
+	have.mu.Lock()
+	served := have.served
+	have.mu.Unlock()
+	if served > 8<<20 {
+		t.Errorf("%d bytes were given for 6 MiB: the broken transfer did not resume", served)
 	}
 	if err := fetcher.Fetch(ctx, street, tree.ID(street), [32]byte{1}, 0, nil); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "no such attachment") {
 		t.Errorf("what the child has not: %v", err)
