@@ -69,12 +69,8 @@ func (v *View) progress(ctx context.Context, id journal.ID, caseID string) (*pro
 
 // Opening is a case's opening as it was recorded; nil where the journal has no such case or its payload was erased.
 func (v *View) Opening(ctx context.Context, id journal.ID, caseID string) (*dubanv1.CaseOpened, error) {
-	p, _, err := v.progress(ctx, id, caseID)
-	if err != nil || p == nil {
-		return nil, err
-	}
-	e, err := v.entry(ctx, id, p.opening)
-	if err != nil || e.Erased {
+	e, ok, err := v.OpeningEntry(ctx, id, caseID)
+	if err != nil || !ok || e.Erased {
 		return nil, err
 	}
 	var m dubanv1.CaseOpened
@@ -82,6 +78,16 @@ func (v *View) Opening(ctx context.Context, id journal.ID, caseID string) (*duba
 		return nil, fmt.Errorf("entry %d of journal %s: %w", e.Number, id, err)
 	}
 	return &m, nil
+}
+
+// OpeningEntry is the entry that opened a case; ok is false where the journal has none by that id.
+func (v *View) OpeningEntry(ctx context.Context, id journal.ID, caseID string) (e journal.Entry, ok bool, err error) {
+	p, _, err := v.progress(ctx, id, caseID)
+	if err != nil || p == nil {
+		return e, false, err
+	}
+	e, err = v.entry(ctx, id, p.opening)
+	return e, err == nil, err
 }
 
 // Agency is who acts in a case; "" where the journal has none by that id.
@@ -237,22 +243,18 @@ func entries(ctx context.Context, q store.Queryer, info store.Info, caseID strin
 }
 
 // whole builds a case from its entries, in order.
-type whole struct {
-	*dubanv1.Case
-	evidence, explanations []uint64 // entry numbers of Case.Evidence and Case.Explanations
-	opening                uint64
-}
+type whole struct{ *dubanv1.Case }
 
 func (w *whole) add(e *journal.Entry, m proto.Message) {
 	switch m := m.(type) {
 	case *dubanv1.CaseOpened:
-		w.opening, w.Opening = e.Number, m
+		w.OpeningEntry, w.Opening = e.Number, m
 	case *dubanv1.StageRecorded:
 		w.Stages = append(w.Stages, &dubanv1.CaseStage{Number: e.Number, RecordedUs: e.RecordedAt, Stage: m, Versions: 1})
 	case *dubanv1.EvidenceAttached:
-		w.evidence, w.Evidence = append(w.evidence, e.Number), append(w.Evidence, m)
+		w.EvidenceEntries, w.Evidence = append(w.EvidenceEntries, e.Number), append(w.Evidence, m)
 	case *dubanv1.ExplanationGiven:
-		w.explanations, w.Explanations = append(w.explanations, e.Number), append(w.Explanations, m)
+		w.ExplanationEntries, w.Explanations = append(w.ExplanationEntries, e.Number), append(w.Explanations, m)
 	case *dubanv1.CorrectionRequested:
 		w.Corrections = append(w.Corrections, &dubanv1.CaseCorrection{Request: m})
 	case *dubanv1.CorrectionDecided:
@@ -273,7 +275,7 @@ func (w *whole) correct(c *dubanv1.CorrectionRequested) {
 		corrected, _ := casefile.Correct(m, c.GetChanges())
 		return corrected
 	}
-	if c.GetEntry() == w.opening && w.Opening != nil {
+	if c.GetEntry() == w.OpeningEntry && w.Opening != nil {
 		w.EarlierOpenings = append(w.EarlierOpenings, w.Opening)
 		w.Opening = made(w.Opening).(*dubanv1.CaseOpened)
 		return
@@ -285,13 +287,13 @@ func (w *whole) correct(c *dubanv1.CorrectionRequested) {
 			return
 		}
 	}
-	for i, n := range w.evidence {
+	for i, n := range w.EvidenceEntries {
 		if n == c.GetEntry() {
 			w.EarlierEvidence = append(w.EarlierEvidence, w.Evidence[i])
 			w.Evidence[i] = made(w.Evidence[i]).(*dubanv1.EvidenceAttached)
 		}
 	}
-	for i, n := range w.explanations {
+	for i, n := range w.ExplanationEntries {
 		if n == c.GetEntry() {
 			w.EarlierExplanations = append(w.EarlierExplanations, w.Explanations[i])
 			w.Explanations[i] = made(w.Explanations[i]).(*dubanv1.ExplanationGiven)

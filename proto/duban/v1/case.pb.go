@@ -1053,8 +1053,14 @@ type Case struct {
 	EarlierEvidence []*EvidenceAttached `protobuf:"bytes,21,rep,name=earlier_evidence,json=earlierEvidence,proto3" json:"earlier_evidence,omitempty"`
 	// Versions of explanations before approved corrections, oldest first.
 	EarlierExplanations []*ExplanationGiven `protobuf:"bytes,22,rep,name=earlier_explanations,json=earlierExplanations,proto3" json:"earlier_explanations,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Entry number of the opening.
+	OpeningEntry uint64 `protobuf:"varint,23,opt,name=opening_entry,json=openingEntry,proto3" json:"opening_entry,omitempty"`
+	// Entry numbers of evidence, one for each.
+	EvidenceEntries []uint64 `protobuf:"varint,24,rep,packed,name=evidence_entries,json=evidenceEntries,proto3" json:"evidence_entries,omitempty"`
+	// Entry numbers of explanations, one for each.
+	ExplanationEntries []uint64 `protobuf:"varint,25,rep,packed,name=explanation_entries,json=explanationEntries,proto3" json:"explanation_entries,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Case) Reset() {
@@ -1237,6 +1243,27 @@ func (x *Case) GetEarlierEvidence() []*EvidenceAttached {
 func (x *Case) GetEarlierExplanations() []*ExplanationGiven {
 	if x != nil {
 		return x.EarlierExplanations
+	}
+	return nil
+}
+
+func (x *Case) GetOpeningEntry() uint64 {
+	if x != nil {
+		return x.OpeningEntry
+	}
+	return 0
+}
+
+func (x *Case) GetEvidenceEntries() []uint64 {
+	if x != nil {
+		return x.EvidenceEntries
+	}
+	return nil
+}
+
+func (x *Case) GetExplanationEntries() []uint64 {
+	if x != nil {
+		return x.ExplanationEntries
 	}
 	return nil
 }
@@ -2512,7 +2539,7 @@ const file_duban_v1_case_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tR\tpageToken\"a\n" +
 	"\x11ListCasesResponse\x12$\n" +
 	"\x05cases\x18\x01 \x03(\v2\x0e.duban.v1.CaseR\x05cases\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe7\x06\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe8\a\n" +
 	"\x04Case\x12\x18\n" +
 	"\ajournal\x18\x01 \x01(\fR\ajournal\x12\x17\n" +
 	"\acase_id\x18\x02 \x01(\tR\x06caseId\x12\x16\n" +
@@ -2536,7 +2563,10 @@ const file_duban_v1_case_proto_rawDesc = "" +
 	"\bdivision\x18\x13 \x01(\tR\bdivision\x12?\n" +
 	"\x10earlier_openings\x18\x14 \x03(\v2\x14.duban.v1.CaseOpenedR\x0fearlierOpenings\x12E\n" +
 	"\x10earlier_evidence\x18\x15 \x03(\v2\x1a.duban.v1.EvidenceAttachedR\x0fearlierEvidence\x12M\n" +
-	"\x14earlier_explanations\x18\x16 \x03(\v2\x1a.duban.v1.ExplanationGivenR\x13earlierExplanations\"\xc2\x01\n" +
+	"\x14earlier_explanations\x18\x16 \x03(\v2\x1a.duban.v1.ExplanationGivenR\x13earlierExplanations\x12#\n" +
+	"\ropening_entry\x18\x17 \x01(\x04R\fopeningEntry\x12)\n" +
+	"\x10evidence_entries\x18\x18 \x03(\x04R\x0fevidenceEntries\x12/\n" +
+	"\x13explanation_entries\x18\x19 \x03(\x04R\x12explanationEntries\"\xc2\x01\n" +
 	"\tCaseStage\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x1f\n" +
 	"\vrecorded_us\x18\x02 \x01(\x03R\n" +
