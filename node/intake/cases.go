@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"time"
@@ -70,13 +71,30 @@ func (in *Intake) opening(caller identity.Identity, m *dubanv1.CaseOpened, occur
 				return decision{}, fmt.Errorf("case %s: %w", m.GetCaseId(), err)
 			}
 			if version > 0 {
-				return decision{}, fault.Refuse(fault.Exists, "there is such a case", fault.Field{
-					Field: "case.case_id", Description: fmt.Sprintf("%s is another case of this node: expected an id that is new here", m.GetCaseId()),
-				})
+				return decision{}, in.opened(ctx, m, occurred)
 			}
 			return decision{occurredAt: at}, nil
 		},
 	}
+}
+
+// opened is the refusal of a case whose id is taken; its cause says where the very same opening stands, if it is that.
+func (in *Intake) opened(ctx context.Context, m *dubanv1.CaseOpened, occurred int64) error {
+	e, ok, err := in.Cases.OpeningEntry(ctx, in.own, m.GetCaseId())
+	if err != nil {
+		return fmt.Errorf("case %s: %w", m.GetCaseId(), err)
+	}
+	payload, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	refusal := fault.Refuse(fault.Exists, "there is such a case", fault.Field{
+		Field: "case.case_id", Description: fmt.Sprintf("%s is another case of this node: expected an id that is new here", m.GetCaseId()),
+	})
+	if ok && !e.Erased && bytes.Equal(payload, e.Payload) && (occurred == 0 || occurred == e.OccurredAt) {
+		refusal.Err = &recorded{number: e.Number, at: e.RecordedAt}
+	}
+	return refusal
 }
 
 // stream is a case's; an id out of bounds, which the gate refuses, is cut to what a stream may hold.
@@ -221,7 +239,8 @@ func (in *Intake) about(caller identity.Identity, m about, field string, kind du
 			if err != nil {
 				return decision{}, fmt.Errorf("case %s: %w", m.GetCaseId(), err)
 			}
-			if st == nil {
+			// To an agency a case of another one is as if it were not there.
+			if st == nil || caller.Kind == identity.Agency && caller.ID != st.Agency {
 				return decision{}, fault.Refuse(fault.NotFound, "there is no such case", fault.Field{
 					Field: field + ".case_id", Description: fmt.Sprintf("%.80q: expected the id of a case of this node", m.GetCaseId()),
 				})

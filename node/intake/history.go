@@ -2,6 +2,7 @@ package intake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -25,6 +26,9 @@ func (in *Intake) history(caller identity.Identity, m *dubanv1.CaseHistory, occu
 	decide := c.decide
 	c.decide = func(ctx context.Context, l *look, now time.Time) (decision, error) {
 		d, err := decide(ctx, l, now)
+		if _, same := errors.AsType[*recorded](err); same { // its stages may not be there
+			return d, fault.Refuse(fault.Exists, "there is such a case", fault.Fields(err)...)
+		}
 		if err != nil {
 			return d, err
 		}

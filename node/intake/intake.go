@@ -13,6 +13,7 @@ package intake
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -63,6 +64,8 @@ type Cases interface {
 	// State is how a case stands, nil where there is none, and how many entries it has.
 	State(ctx context.Context, id journal.ID, caseID string) (st *casefile.State, version uint64, err error)
 	Record(ctx context.Context, id journal.ID, caseID string, number uint64) (proto.Message, error)
+	// OpeningEntry is the entry that opened a case.
+	OpeningEntry(ctx context.Context, id journal.ID, caseID string) (e journal.Entry, ok bool, err error)
 }
 
 // Files says which attachments are durable.
@@ -161,6 +164,9 @@ func (in *Intake) do(ctx context.Context, c *command) (*dubanv1.Receipt, error) 
 		d, err := c.decide(ctx, &l, in.Clock.Now())
 		if err != nil {
 			receipt, err := in.before(ctx, c, err)
+			if same, ok := errors.AsType[*recorded](err); ok {
+				return &dubanv1.Receipt{Journal: in.own[:], Number: same.number, RecordedUs: same.at, Duplicate: true}, nil
+			}
 			if err == nil || !refused(err) || !l.remembered || attempt == attempts {
 				return receipt, err
 			}
@@ -198,6 +204,16 @@ func (c *command) proposals() ([]store.Proposal, error) {
 	}
 	return out, nil
 }
+
+// recorded is the cause of a refusal where the very same is on record already, although nobody said that it is the same
+// request: that is its answer then.
+type recorded struct {
+	number uint64
+	at     int64
+}
+
+// Error says where.
+func (r *recorded) Error() string { return fmt.Sprintf("the same is on record as entry %d", r.number) }
 
 // before answers a command that can't be taken: it may be one that was taken before. The probe can't be committed, for no
 // stream has that version; but keys are looked at first.

@@ -77,7 +77,7 @@ func TestBadInput(t *testing.T) {
 		{"other agency's case", func() error {
 			_, err := b.RecordStage(ctx, &dubanv1.RecordStageRequest{Stage: w.filing("c-1")})
 			return err
-		}, fault.Denied, "stage.case_id", "another agency"},
+		}, fault.NotFound, "stage.case_id", `"c-1": expected the id of a case of this node`},
 		{"case in the future", func() error {
 			_, err := a.OpenCase(ctx, &dubanv1.OpenCaseRequest{Case: opening("c-2"), OccurredUs: w.us(2 * time.Minute)})
 			return err
@@ -85,7 +85,7 @@ func TestBadInput(t *testing.T) {
 		{"unknown case", func() error {
 			_, err := a.RecordStage(ctx, &dubanv1.RecordStageRequest{Stage: w.filing("c-9")})
 			return err
-		}, fault.NotFound, "stage.case_id", "expected the id"},
+		}, fault.NotFound, "stage.case_id", `"c-9": expected the id of a case of this node`},
 		{"unknown stage", investigated(func(s *dubanv1.StageRecorded) { s.Stage = "lunch" }), fault.Invalid, "stage.stage", "there are"},
 		{"stage out of order", investigated(func(s *dubanv1.StageRecorded) { s.Stage = "service" }), fault.Invalid, "stage.stage", "does not follow"},
 		{"stage in the future", investigated(func(s *dubanv1.StageRecorded) { s.CompletedUs = w.us(61 * time.Second) }), fault.Invalid, "stage.completed_us", "in the future"},

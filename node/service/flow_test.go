@@ -60,6 +60,8 @@ func TestCase(t *testing.T) {
 		require.True(t, proto.Equal(opening("c-1"), c.GetOpening()))
 		require.Len(t, c.GetStages(), 2)
 		require.Len(t, c.GetEvidence(), 1)
+		require.Equal(t, []uint64{c.GetOpeningEntry() + 2}, c.GetEvidenceEntries())
+		require.Len(t, c.GetExplanationEntries(), 1)
 		require.Equal(t, "现场.jpg", c.GetEvidence()[0].GetName())
 		require.Len(t, c.GetExplanations(), 1)
 		require.True(t, c.GetGenerated())
@@ -180,8 +182,23 @@ func TestIdempotent(t *testing.T) {
 	w.refused(size, err, fault.Exists, "request_id", "other content")
 	_, err = a.RecordStage(ctx, &dubanv1.RecordStageRequest{RequestId: "r-1", Stage: w.filing("c-1")})
 	w.refused(size, err, fault.Exists, "request_id", "other content")
-	_, err = a.OpenCase(ctx, &dubanv1.OpenCaseRequest{RequestId: "r-2", Case: opening("c-1")})
+	// The very same under another id, or none, is on record; anything else by that id is another case.
+	for _, id := range []string{"", "r-2"} {
+		same, err := a.OpenCase(ctx, &dubanv1.OpenCaseRequest{RequestId: id, Case: opening("c-1")})
+		require.NoError(t, err)
+		require.True(t, same.GetReceipt().GetDuplicate())
+		require.Equal(t, first.GetReceipt().GetNumber(), same.GetReceipt().GetNumber())
+		require.Equal(t, first.GetReceipt().GetRecordedUs(), same.GetReceipt().GetRecordedUs())
+		require.Equal(t, size, w.size())
+	}
+	changed := opening("c-1")
+	changed.Summary = "其他"
+	_, err = a.OpenCase(ctx, &dubanv1.OpenCaseRequest{RequestId: "r-3", Case: changed})
 	w.refused(size, err, fault.Exists, "case.case_id", "another case")
+	_, err = a.OpenCase(ctx, &dubanv1.OpenCaseRequest{Case: opening("c-1"), OccurredUs: w.us(-time.Hour)})
+	w.refused(size, err, fault.Exists, "case.case_id", "another case")
+	whole := collect(t, a, []*dubanv1.CollectRequest{record("w", &dubanv1.CaseHistory{Case: opening("c-1"), Stages: []*dubanv1.StageRecorded{w.filing("c-1")}})})
+	require.Equal(t, refused, whole[0].GetOutcome(), "its stage is not on record")
 
 	_, err = w.operator(street).RegisterAgency(ctx, &dubanv1.RegisterAgencyRequest{Agency: &dubanv1.Agency{
 		Id: agency, Name: "综合执法队", Jurisdiction: street, Items: []string{item},
