@@ -40,7 +40,7 @@ type Core struct {
 	witnessed func(context.Context, journal.ID, uint64) (int64, uint64, bool, error)
 	grace     int64
 
-	sets     sets
+	sets     *Sets
 	openings openings
 	homes    map[journal.ID]home // those known; an entry that names the jurisdiction anew is followed, and asked about again
 }
@@ -52,11 +52,14 @@ func NewCore(s State, c Config) *Core {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	if c.Rules == nil {
+		c.Rules = NewSets()
+	}
 	return &Core{
 		state: s, registry: c.Registry, cases: c.Cases, tree: c.Tree,
 		own: s.Own(), home: home{code: string(c.Code), tier: string(d.Tier)}, actor: "node:" + string(c.Code), log: log,
 		peer: c.Peer, witnessed: c.Witnessed, grace: c.Grace.Microseconds(),
-		sets: make(sets), homes: make(map[journal.ID]home),
+		sets: c.Rules, homes: make(map[journal.ID]home),
 	}
 }
 
@@ -70,8 +73,9 @@ type batch struct {
 	versions map[string]uint64
 	running  map[[2]string]*running // by case and point, of the journal that is followed; nil for ended
 	vacant   map[office]bool
-	levels   *judgement // what judges levels here; nil where not asked yet
-	rules    *ruled     // what judges the cases of the journal that is followed; nil where not asked yet
+	levels   *judgement                        // what judges levels here; nil where not asked yet
+	writers  map[journal.ID][]alertview.Writer // by the journal of a case
+	rules    *ruled                            // what judges the cases of the journal that is followed; nil where not asked yet
 	cmd      store.Command
 }
 
@@ -85,6 +89,7 @@ func (c *Core) batch(careful bool) *batch {
 	return &batch{
 		Core: c, careful: careful,
 		versions: make(map[string]uint64), running: make(map[[2]string]*running), vacant: make(map[office]bool),
+		writers: make(map[journal.ID][]alertview.Writer),
 	}
 }
 
@@ -125,11 +130,22 @@ func (c *Core) journalsOf(ctx context.Context, code string) (found []store.Info,
 
 // load gives an alert with the levels that this node and those between it and the case opened; nil where there is none.
 func (b *batch) load(ctx context.Context, id string, caseJournal journal.ID) (*alert.Alert, error) {
+	writers, err := b.writersOf(ctx, caseJournal)
+	if err != nil || len(writers) == 0 {
+		return nil, err
+	}
+	return alertview.Read(ctx, b.state, id, writers...)
+}
+
+// writersOf are the journals of a case's jurisdiction and of those above it, up to this node's.
+func (b *batch) writersOf(ctx context.Context, caseJournal journal.ID) (writers []alertview.Writer, err error) {
+	if known, ok := b.writers[caseJournal]; ok {
+		return known, nil
+	}
 	h, ok, err := b.homeOf(ctx, caseJournal)
 	if err != nil || !ok {
 		return nil, err
 	}
-	var writers []alertview.Writer
 	for d, ok := b.tree.Get(jurisdiction.Code(h.code)); ok; d, ok = b.tree.Parent(d.Code) {
 		journals, err := b.journalsOf(ctx, string(d.Code))
 		if err != nil {
@@ -142,7 +158,8 @@ func (b *batch) load(ctx context.Context, id string, caseJournal journal.ID) (*a
 			break
 		}
 	}
-	return alertview.Read(ctx, b.state, id, writers...)
+	b.writers[caseJournal] = writers
+	return writers, nil
 }
 
 // open adds openings of one alert to the command. guess is the version that its stream should have.

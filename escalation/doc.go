@@ -85,6 +85,7 @@ type Config struct {
 	Witnessed func(ctx context.Context, id journal.ID, number uint64) (acceptedUs int64, size uint64, ok bool, err error)
 	Grace     time.Duration         // how long after a due time the word of a silent child is waited for
 	Silence   time.Duration         // how long a child may be silent before that is an alert; 0 for ever
+	Rules     *Sets                 // compiled by others; nil for none
 	Log       *slog.Logger          // nil for none
 	Metrics   prometheus.Registerer // nil for none
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"duban.internal/escalation/alert"
 	"duban.internal/escalation/rule"
@@ -21,21 +22,30 @@ type judgement struct {
 	calendar *workday.Calendar
 }
 
-// sets are profiles' rules, compiled, by the profile's address; a profile that can't be is remembered with its error.
-type sets map[[32]byte]compiled
+// Sets are profiles' rules, compiled, by the profile's address; a profile that can't be is remembered with its error. Nodes
+// of one process may share them. They are safe for concurrent use.
+type Sets struct {
+	mu  sync.Mutex
+	all map[[32]byte]compiled
+}
+
+// NewSets makes empty ones.
+func NewSets() *Sets { return &Sets{all: make(map[[32]byte]compiled)} }
 
 type compiled struct {
 	set *rule.Set
 	err error
 }
 
-func (s sets) of(p *profile.Profile) (*rule.Set, error) {
-	c, known := s[p.Hash()]
+func (s *Sets) of(p *profile.Profile) (*rule.Set, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, known := s.all[p.Hash()]
 	if !known {
 		if c.set, c.err = rule.Compile(p); c.err != nil {
 			c.err = &fault.Error{Kind: fault.Unsupported, Err: c.err, Msg: fmt.Sprintf("profile %s can't be compiled: %v", p.Name, c.err)}
 		}
-		s[p.Hash()] = c
+		s.all[p.Hash()] = c
 	}
 	return c.set, c.err
 }

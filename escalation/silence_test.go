@@ -12,7 +12,13 @@ const level1 = "late_collection 1.1 legal_unit@120116013 "
 
 // late has cases of the street with level 1 open from March 4 09:30 until March 10.
 func late(t *testing.T, cases ...string) (w *world, s, d, c *node) {
-	w = newWorld(t, "2026-03-04 09:30")
+	t.Helper()
+	return lateOn(t, openMem, cases...)
+}
+
+func lateOn(t *testing.T, open opener, cases ...string) (w *world, s, d, c *node) {
+	t.Helper()
+	w = newWorld(t, "2026-03-04 09:30", open)
 	s, d, c = w.by[street], w.by[district], w.by[city]
 	for _, id := range cases {
 		s.opens(id)
@@ -30,7 +36,12 @@ func (n *node) lone() {
 // The street is cut off and works on alone. Its district waits for the grace, opens level 2 on its silence, and takes it
 // back when the street returns with a handling in time; what nobody had seen meanwhile is only claimed.
 func TestSilence(t *testing.T) {
-	w, s, d, c := late(t, "C-1", "C-2")
+	t.Run("memory", func(t *testing.T) { silenceOf(t, openMem) })
+	t.Run("embedded", func(t *testing.T) { silenceOf(t, openEmbedded) })
+}
+
+func silenceOf(t *testing.T, open opener) {
+	w, s, d, c := lateOn(t, open, "C-1", "C-2")
 	w.until("2026-03-09 16:00")
 	s.lone()
 	if err := s.handles("C-2", s.agency()); err != nil {
@@ -170,8 +181,8 @@ func TestReopened(t *testing.T) {
 // The district is dead, with or without having opened level 2; its street reaches the city another way. Level 3 opens at
 // its time all the same.
 func TestDeadMiddle(t *testing.T) {
-	for _, off := range []string{"2026-03-09 16:00", "2026-03-10 09:00"} {
-		w, s, d, c := late(t, "C-1", "C-2")
+	for off, open := range map[string]opener{"2026-03-09 16:00": openEmbedded, "2026-03-10 09:00": openMem} {
+		w, s, d, c := lateOn(t, open, "C-1", "C-2")
 		w.until(off)
 		opened := len(d.levels()) > 0
 		d.off = true

@@ -107,7 +107,12 @@ func TestDerivedGivesWay(t *testing.T) {
 // Given a street that goes off before a limit ends: the district opens level 2 at the derived due time plus the grace. What
 // the street brings when it returns decides whether that stands.
 func TestOffBeforeTheLimit(t *testing.T) {
-	w := newWorld(t, "2026-01-05 09:00")
+	t.Run("memory", func(t *testing.T) { offBeforeTheLimit(t, openMem) })
+	t.Run("embedded", func(t *testing.T) { offBeforeTheLimit(t, openEmbedded) })
+}
+
+func offBeforeTheLimit(t *testing.T, open opener) {
+	w := newWorld(t, "2026-01-05 09:00", open)
 	s, d, c := w.by[street], w.by[district], w.by[city]
 	for _, id := range []string{"C-idle", "C-decided", "C-handled", "C-late"} {
 		s.opens(id)
