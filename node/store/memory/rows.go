@@ -159,6 +159,43 @@ func typed(t *store.Table, values []any) error {
 	return nil
 }
 
+// Differs says where a table differs from another store's; empty where it does not.
+func (s *Store) Differs(other *Store, t *store.Table) string {
+	s.disk.mu.Lock()
+	defer s.disk.mu.Unlock()
+	for _, l := range s.disk.order {
+		var a, b rows
+		if r := l.tables[t]; r != nil {
+			a = *r
+		}
+		if m := other.disk.logs[l.id]; m != nil && m.tables[t] != nil {
+			b = *m.tables[t]
+		}
+		for i := range max(len(a.rows), len(b.rows)) {
+			switch {
+			case i >= len(a.rows):
+				return fmt.Sprintf("journal %s: there is also %q", l.id, []any(b.rows[i]))
+			case i >= len(b.rows):
+				return fmt.Sprintf("journal %s: there is not %q", l.id, []any(a.rows[i]))
+			case !same(a.rows[i], b.rows[i]):
+				return fmt.Sprintf("journal %s: %q and %q", l.id, []any(a.rows[i]), []any(b.rows[i]))
+			}
+		}
+	}
+	return ""
+}
+
+func same(a, b store.Row) bool {
+	for i := range a {
+		x, isBlob := a[i].([]byte)
+		y, _ := b[i].([]byte)
+		if isBlob && string(x) != string(y) || !isBlob && a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
 // Dump writes every row of a table that belongs to a journal, in order; two equal texts are equal tables.
 func (s *Store) Dump(b *strings.Builder, t *store.Table) {
 	s.disk.mu.Lock()

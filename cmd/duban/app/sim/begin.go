@@ -34,7 +34,7 @@ func (n *node) runnerConfig() escalation.Config {
 	p := &n.h.plan
 	return escalation.Config{
 		Store: n.store, Registry: n.registry, Cases: n.cases, Tree: n.h.city.divisions, Code: n.code, Clock: n,
-		Peer: n.above.peer, Grace: p.grace, Silence: p.silence,
+		Rules: n.h.city.sets, Peer: n.above.peer, Grace: p.grace, Silence: p.silence,
 		Witnessed: func(ctx context.Context, id journal.ID, number uint64) (int64, uint64, bool, error) {
 			return downlink.ReadWitnessed(ctx, n.store, n.h.city.tree, id, number)
 		},

@@ -3,15 +3,19 @@ package sim
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"duban.internal/configs"
+	"duban.internal/escalation"
 	"duban.internal/escalation/rule"
 	"duban.internal/federation/topology"
 	"duban.internal/node/journal"
@@ -43,6 +47,8 @@ type city struct {
 	calendar  *workday.Calendar
 	compiled  *registry.Compiled
 	rules     *rule.Set
+	sets      *escalation.Sets
+	verified  verified
 	disks     map[jurisdiction.Code]*memory.Disk
 }
 
@@ -51,7 +57,7 @@ func newCity(nodes int) (*city, error) {
 	if nodes < 3 || nodes > 120 {
 		return nil, fmt.Errorf("%d nodes: expected 3 to 120", nodes)
 	}
-	c := &city{keys: map[jurisdiction.Code]*journal.Key{}, disks: map[jurisdiction.Code]*memory.Disk{}, compiled: registry.NewCompiled()}
+	c := &city{keys: map[jurisdiction.Code]*journal.Key{}, disks: map[jurisdiction.Code]*memory.Disk{}, compiled: registry.NewCompiled(), sets: escalation.NewSets()}
 	divisions, err := fs.ReadFile(configs.FS, "divisions/divisions.csv")
 	if err != nil {
 		return nil, err
@@ -118,6 +124,7 @@ func (c *city) plant(nodes int) error {
 	c.members = c.tree.All()
 	for _, m := range c.members {
 		c.disks[m.Code] = memory.NewDisk(m.Journal)
+		m.Key.VerifyBy(c.verified.verify)
 	}
 	return nil
 }
@@ -147,4 +154,38 @@ func (c *city) settle() error {
 		}
 	}
 	return nil
+}
+
+// verified remembers signatures that were verified: the same one is looked at by every node that it passes, and here they
+// are one process.
+type verified struct {
+	mu   sync.Mutex
+	good map[[sha256.Size]byte]bool
+}
+
+// maxVerified bounds what is remembered.
+const maxVerified = 1 << 16
+
+func (v *verified) verify(key ed25519.PublicKey, message, sig []byte) bool {
+	h := sha256.New()
+	h.Write(key)
+	h.Write(sig)
+	h.Write(message)
+	sum := [sha256.Size]byte(h.Sum(nil))
+	v.mu.Lock()
+	known := v.good[sum]
+	v.mu.Unlock()
+	if known {
+		return true
+	}
+	if !ed25519.Verify(key, message, sig) {
+		return false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.good) >= maxVerified || v.good == nil {
+		v.good = make(map[[sha256.Size]byte]bool)
+	}
+	v.good[sum] = true
+	return true
 }

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -255,23 +254,10 @@ func (h *history) foldAgain(n *node) {
 	}
 	for _, f := range folds {
 		for _, t := range f.Tables {
-			var a, b strings.Builder
-			n.store.Dump(&a, t)
-			again.Dump(&b, t)
-			if a.String() != b.String() {
-				h.fail(n, "folding anew gives the tables", "table %s differs: %s", t.Name, difference(a.String(), b.String()))
+			if why := n.store.Differs(again, t); why != "" {
+				h.fail(n, "folding anew gives the tables", "table %s: %.600s", t.Name, why)
 				return
 			}
 		}
 	}
-}
-
-func difference(a, b string) string {
-	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
-	for i := range min(len(x), len(y)) {
-		if x[i] != y[i] {
-			return fmt.Sprintf("%.300s; anew %.300s", x[i], y[i])
-		}
-	}
-	return fmt.Sprintf("%d rows; anew %d", len(x), len(y))
 }
