@@ -14,8 +14,8 @@ func demonstrate() *cobra.Command {
 	c := &cobra.Command{
 		Use: "demo", Short: "Put up a city with districts and streets on this machine, and tell its stories", Args: cobra.NoArgs,
 		Long: `Put up a city with districts and streets on this machine, each a real node with its own data folder and port on
-loopback, on a fast clock, and tell four stories of limits that run out. It ends with a table of what became of the
-alerts. Then the tree keeps running until it is interrupted, unless --once is given: that ends with 0 if all stories
+loopback, on a fast clock, and tell nine stories: of limits that run out, and of nodes that are cut off, switched off,
+patched or turned back in time. It ends with a table of what became of the alerts. Then the tree keeps running until it is interrupted, unless --once is given: that ends with 0 if all stories
 ended as they should, else with 1.`,
 		Example: "  duban demo\n  duban demo --once --json\n  duban demo --once --processes --dir /tmp/tianjin",
 		RunE: func(cmd *cobra.Command, _ []string) error {

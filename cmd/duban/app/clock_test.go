@@ -130,3 +130,27 @@ func TestClockThatIsTurned(t *testing.T) {
 	}
 	require.Equal(t, 2, accepted)
 }
+
+// A node whose clock runs ahead of its parent's finds out when it connects, and records nothing from then on.
+func TestClockAheadOfTheParents(t *testing.T) {
+	keys := keys(t)
+	top, _ := start(t, config(keys, city, t.TempDir()))
+	c := config(keys, district, t.TempDir())
+	c.Parent, c.Time = top.Addr(), clock.Offset{Clock: clock.System(), D: time.Hour}
+	n, _ := start(t, c)
+	require.Eventually(t, func() bool { return status(t, keys, district, n.Addr()).ClockStopped != "" }, 20*time.Second, 20*time.Millisecond)
+	s := status(t, keys, district, n.Addr())
+	require.Contains(t, s.ClockStopped, "ahead of the parent's")
+	require.InDelta(t, -time.Hour.Microseconds(), s.ParentSkewUs, float64(10*time.Second.Microseconds()))
+	conn := operator(t, keys, district, n.Addr())
+	record := func() error {
+		_, err := dubanv1.NewRegistryServiceClient(conn).RegisterAgency(t.Context(), &dubanv1.RegisterAgencyRequest{
+			Agency: &dubanv1.Agency{Id: "a", Name: "a", Jurisdiction: string(district), System: "market"}})
+		return err
+	}
+	require.True(t, fault.Is(record(), fault.Precondition))
+	_, err := dubanv1.NewNodeServiceClient(conn).AcceptClock(t.Context(), &dubanv1.AcceptClockRequest{Reason: "the city's is wrong", AcceptedBy: "operator"})
+	require.NoError(t, err)
+	require.NoError(t, record())
+	require.Empty(t, status(t, keys, district, n.Addr()).ClockStopped)
+}

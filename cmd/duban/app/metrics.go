@@ -24,6 +24,9 @@ var (
 	stoppedDesc    = prometheus.NewDesc("duban_journal_fold_stopped", "1 where the fold of a journal stopped at a kind that this version does not know.", []string{"code"}, nil)
 	refusedDesc    = prometheus.NewDesc("duban_journal_refused", "1 where nothing more is taken of a journal from below.", []string{"code"}, nil)
 	parentDesc     = prometheus.NewDesc("duban_parent_connected", "1 while the stream to the parent stands.", nil, nil)
+	aheadDesc      = prometheus.NewDesc("duban_parent_skew_seconds", "The parent's clock less the node's, as far as the last exchange makes it certain.", nil, nil)
+	clockDesc      = prometheus.NewDesc("duban_clock_stopped", "1 while nothing is recorded because the node's clock is not believed.", nil, nil)
+	silentDesc     = prometheus.NewDesc("duban_journal_silent", "1 where nothing came of a journal from below for longer than intervals.silence.", []string{"code"}, nil)
 	leaderDesc     = prometheus.NewDesc("duban_leader", "1 while this replica leads.", nil, nil)
 )
 
@@ -32,7 +35,7 @@ type collector struct{ n *Node }
 
 // Describe lists the metrics.
 func (c collector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{entriesDesc, waitingDesc, checkpointDesc, skewDesc, stoppedDesc, refusedDesc, parentDesc, leaderDesc} {
+	for _, d := range []*prometheus.Desc{entriesDesc, waitingDesc, checkpointDesc, skewDesc, stoppedDesc, refusedDesc, parentDesc, aheadDesc, clockDesc, silentDesc, leaderDesc} {
 		to <- d
 	}
 }
@@ -48,9 +51,11 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		u := n.uplink.Status()
 		acknowledged = u.Acknowledged
 		gauge(parentDesc, number(u.Connected))
+		gauge(aheadDesc, (time.Duration(u.Skew) * time.Microsecond).Seconds())
 	}
 	_, leads := n.store.Leader()
 	gauge(leaderDesc, number(leads))
+	gauge(clockDesc, number(n.recorder.stopped() != nil))
 	for _, info := range n.store.Journals() {
 		code := info.ID.String()
 		if m, ok := n.tree.Journal(info.ID); ok {
@@ -72,6 +77,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 			continue
 		}
 		code := string(m.Code)
+		gauge(silentDesc, number(n.silentSince(id, now) != 0), code)
 		gauge(refusedDesc, number(s.Refused != ""), code)
 		gauge(skewDesc, (time.Duration(s.Skew) * time.Microsecond).Seconds(), code)
 		if s.Checkpoint != 0 {
