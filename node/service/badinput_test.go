@@ -132,6 +132,10 @@ func TestBadInput(t *testing.T) {
 			_, err := b.GetCase(ctx, &dubanv1.GetCaseRequest{CaseId: "c-1"})
 			return err
 		}, fault.NotFound, "case_id", "yours to read"},
+		{"upload of an agency that is not registered", func() error {
+			_, err := upload(ctx, w.agency("a-9"), 5, absent[:], []byte("bytes"))
+			return err
+		}, fault.Denied, "certificate", "agency:a-9 is not on record at this node"},
 		{"malformed page", func() error {
 			_, err := a.ListCases(ctx, &dubanv1.ListCasesRequest{PageSize: -1, PageToken: "?"})
 			return err

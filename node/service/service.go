@@ -40,7 +40,7 @@ type Config struct {
 func (c Config) Register(r grpc.ServiceRegistrar) {
 	dubanv1.RegisterCaseServiceServer(r, cases{Config: c})
 	dubanv1.RegisterCollectionServiceServer(r, collection{Config: c})
-	dubanv1.RegisterAttachmentServiceServer(r, attachments{Config: c})
+	dubanv1.RegisterAttachmentServiceServer(r, attachments{Config: c, flight: newFlight()})
 	dubanv1.RegisterRegistryServiceServer(r, base{Config: c})
 }
 
@@ -180,6 +180,7 @@ func (s collection) Collect(stream grpc.BidiStreamingServer[dubanv1.CollectReque
 type attachments struct {
 	dubanv1.UnimplementedAttachmentServiceServer
 	Config
+	flight *flight
 }
 
 // chunk is how much of an attachment goes into one message, in bytes.
@@ -198,6 +199,11 @@ func (s attachments) UploadAttachment(stream grpc.ClientStreamingServer[dubanv1.
 	if d == nil {
 		return noDescription()
 	}
+	done, err := s.admit(stream.Context(), d.GetSize())
+	if err != nil {
+		return err
+	}
+	defer done()
 	duplicate, err := s.Files.Put(stream.Context(), d.GetSha256(), d.GetSize(), &chunks{stream: stream})
 	if err != nil {
 		return err
