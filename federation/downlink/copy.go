@@ -112,6 +112,9 @@ func (t *Taken) Changes() []store.Change {
 func (c *Copy) Take(o *Opened, own bool) (t *Taken, older bool, err error) {
 	size := c.edge.Size()
 	batch := o.message.GetBatch() != nil
+	if !o.read {
+		return nil, false, fault.New(fault.Invalid, "journal %s: a message that can't be taken", c.id)
+	}
 	if batch && o.from > size {
 		return nil, false, fault.New(fault.Conflict, "journal %s: batch from %d, expected %d", c.id, o.from, size)
 	}

@@ -17,6 +17,7 @@ type Opened struct {
 	message *dubanv1.SyncRequest
 	bytes   int // on the wire, uncompressed
 
+	read    bool // what follows was looked at
 	id      journal.ID
 	idErr   error
 	from    uint64 // of a batch
@@ -66,6 +67,7 @@ func Open(tree *topology.Tree, m *dubanv1.SyncRequest) *Opened {
 
 // open reads the checkpoint and the entries.
 func (o *Opened) open(key *journal.PublicKey) {
+	o.read = true
 	if o.point, o.pointEr = key.Open(o.note); o.pointEr != nil {
 		return
 	}

@@ -88,6 +88,17 @@ func member(code, tier, parent string, key *journal.Key) string {
 		code, tier, parent, key.Public().Journal(), key.Public())
 }
 
+// withAbove is a core that knows of another node above.
+func (w *world) withAbove(k *journal.Key) *uplink.Core {
+	keys := map[journal.ID]*journal.PublicKey{}
+	for id, c := range w.chains {
+		keys[id] = c.Key.Public()
+	}
+	return uplink.NewCore(uplink.CoreConfig{Code: "120116", Journals: w.order, Parent: w.parent.Public(), Keys: keys,
+		Above: []topology.Node{{Code: "120000", Key: w.parent.Public()}, {Code: "province", Key: k.Public()}}, Interval: 1000,
+		Batch: 300, Window: 2000, InFlight: 5, Jitter: func() float64 { return 0.5 }})
+}
+
 // start is the child's process beginning: it knows nothing but its journals.
 func (w *world) start() {
 	w.core = uplink.NewCore(uplink.CoreConfig{Code: "120116", Journals: w.order, Parent: w.parent.Public(), Interval: 1000,
