@@ -16,7 +16,8 @@ func verify() *cobra.Command {
 	c := &cobra.Command{
 		Use: "verify DIR", Short: "Check a node's data folder, byte by byte and signature by signature", Args: cobra.ExactArgs(1),
 		Long: `Check the data folder of a node that does not run: every byte of its journals and of those from below, their trees, and
-that folding all entries afresh gives the same tables. With --topology also every checkpoint and countersignature that
+that folding all entries afresh gives the same tables, and that every attachment is what its name says and all that the
+node's own entries name are there. With --topology also every checkpoint and countersignature that
 the node keeps, by the keys of the tree. Nothing in the folder is changed. It ends with 0 if all is sound, and otherwise
 with 3 and every finding, with the number of the entry.`,
 		Example: "  duban verify /var/lib/duban/120116 --topology /etc/duban/topology.yaml\n  duban verify copy-of-a-folder --json",
@@ -78,6 +79,7 @@ type sound struct {
 	Rows              uint64        `json:"rows"`
 	Checkpoints       int           `json:"checkpoints"`
 	Countersignatures int           `json:"countersignatures"`
+	Attachments       int           `json:"attachments"` // whose bytes are what their names say
 	Findings          []finding     `json:"findings"`
 	Notes             []string      `json:"notes"`
 }
@@ -99,7 +101,7 @@ type finding struct {
 
 func verdict(v *app.Verified) sound {
 	out := sound{
-		Sound: v.Err() == nil, Tables: len(v.Tables), Checkpoints: v.Checkpoints, Countersignatures: v.Countersignatures,
+		Sound: v.Err() == nil, Tables: len(v.Tables), Checkpoints: v.Checkpoints, Countersignatures: v.Countersignatures, Attachments: v.Attachments,
 		Journals: []soundStream{}, Findings: []finding{}, Notes: append([]string{}, v.Notes...),
 	}
 	for _, t := range v.Tables {
@@ -131,8 +133,8 @@ func tellVerified(cmd *cobra.Command, v *app.Verified) error {
 	if err := table.Write(w); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "tables compared with a fresh folding: %d, with %d rows\ncheckpoints checked: %d, countersignatures checked: %d\n",
-		s.Tables, s.Rows, s.Checkpoints, s.Countersignatures)
+	fmt.Fprintf(w, "tables compared with a fresh folding: %d, with %d rows\ncheckpoints checked: %d, countersignatures checked: %d\nattachments checked: %d\n",
+		s.Tables, s.Rows, s.Checkpoints, s.Countersignatures, s.Attachments)
 	for _, n := range s.Notes {
 		fmt.Fprintf(w, "note: %s\n", n)
 	}
@@ -140,6 +142,6 @@ func tellVerified(cmd *cobra.Command, v *app.Verified) error {
 		_, err := fmt.Fprintln(w, "sound")
 		return err
 	}
-	_, err := fmt.Fprintf(w, "NOT sound: %d findings\n", len(s.Findings))
+	_, err := fmt.Fprintf(w, "NOT sound: %s\n", show.Count(len(s.Findings), "finding"))
 	return err
 }

@@ -231,10 +231,47 @@ func (w *tianjin) verified(t *testing.T) {
 	require.Contains(t, duban(t, "verify", changed).stderr, "entry "+strconv.FormatInt(*broken.Findings[0].Entry, 10))
 	require.Equal(t, exit.Usage, duban(t, "verify", w.keys).code)
 
+	w.attachmentsVerified(t)
 	must(t, "rebuild", w.data("120116"))
 	require.True(t, decode[verdict](t, must(t, "verify", w.data("120116"), "--topology", topology, "--json")).Sound)
 	w.start(t)
 	require.Equal(t, exit.Refused, duban(t, "verify", w.data("120116")).code, "the folder is in use")
 	require.Contains(t, must(t, at(w.district, w, "operator-120116", "case", "list")...), "津滨罚〔2026〕1号")
 	w.stop(t)
+}
+
+// attachmentsVerified looks at a file of evidence that was changed, and at one that is gone.
+func (w *tianjin) attachmentsVerified(t *testing.T) {
+	type verdict struct {
+		Attachments int
+		Findings    []struct {
+			Entry       *int64
+			Where, What string
+		}
+	}
+	require.Equal(t, 1, decode[verdict](t, must(t, "verify", w.data("120116"), "--json")).Attachments)
+	changed := filepath.Join(w.dir, "changed-files")
+	require.NoError(t, os.CopyFS(changed, os.DirFS(w.data("120116"))))
+	files, err := filepath.Glob(filepath.Join(changed, "attachments", "??", "*"))
+	require.NoError(t, err)
+	require.Len(t, files, 1)
+	require.NoError(t, os.Chmod(files[0], 0o600))
+	require.NoError(t, os.WriteFile(files[0], []byte("other bytes"), 0o600))
+	for _, what := range []string{"which is damaged", "which is not there"} {
+		o := duban(t, "verify", changed, "--json")
+		require.Equal(t, exit.Refused, o.code)
+		found := decode[verdict](t, o.stdout)
+		require.Zero(t, found.Attachments)
+		var entries int
+		for _, f := range found.Findings {
+			if strings.Contains(f.What, what) {
+				require.NotNil(t, f.Entry)
+				require.Equal(t, "case c1", f.Where)
+				entries++
+			}
+		}
+		require.Equal(t, 2, entries, "the evidence and the document: %s", o.stdout)
+		require.Contains(t, duban(t, "verify", changed).stdout, "NOT sound: "+strconv.Itoa(len(found.Findings))+" findings")
+		require.NoError(t, os.RemoveAll(files[0]))
+	}
 }

@@ -26,27 +26,45 @@ type Verified struct {
 	*embedded.Report
 	Checkpoints       int // checked, of journals from below
 	Countersignatures int // checked, of the parent
+	Attachments       int // files whose bytes are what their names say
+
+	found []embedded.Finding // about attachments
 }
 
 // Inspect checks a data folder that no process uses, and changes nothing in it: every byte of its journals, their trees,
-// that folding them afresh gives the same tables, and, by the keys of a topology, every checkpoint and countersignature
-// kept. What is wrong is in the report; an error means that it could not look.
+// that folding them afresh gives the same tables, every attachment, and, by the keys of a topology, every checkpoint and
+// countersignature kept. What is wrong is in the report; an error means that it could not look.
 func Inspect(ctx context.Context, o VerifyOptions) (*Verified, error) {
 	if err := dataFolder(o.Dir); err != nil {
 		return nil, err
 	}
 	var out Verified
 	options := storeOptions()
+	var tree *topology.Tree
 	if o.Topology != "" {
-		tree, err := topology.Load(o.Topology)
-		if err != nil {
+		var err error
+		if tree, err = topology.Load(o.Topology); err != nil {
 			return nil, err
 		}
-		options.Also = func(ctx context.Context, c embedded.Contents) []error { return out.audit(ctx, c, tree) }
+	}
+	looked, failed := false, error(nil)
+	options.Also = func(ctx context.Context, c embedded.Contents) (wrong []error) {
+		if tree != nil {
+			wrong = out.audit(ctx, c, tree)
+		}
+		looked, failed = true, out.attachments(ctx, c, attachmentsDir(o.Dir), o.Progress)
+		return wrong
 	}
 	report, err := embedded.Verify(ctx, storeDir(o.Dir), options, o.Progress)
+	if err == nil {
+		err = failed
+	}
 	if err != nil {
 		return nil, err
+	}
+	report.Findings = append(report.Findings, out.found...)
+	if !looked {
+		report.Notes = append(report.Notes, "attachments and what is signed were not checked: the tables are damaged")
 	}
 	if o.Topology == "" {
 		report.Notes = append(report.Notes, "checkpoints and countersignatures were not checked: that takes the tree's topology.yaml")

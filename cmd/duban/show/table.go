@@ -114,6 +114,14 @@ func Time(us int64) string {
 // Date is the day of a time for people, in Asia/Shanghai.
 func Date(t time.Time) string { return t.In(Shanghai).Format(time.DateOnly) }
 
+// Count is a number of things: "1 finding", "2 findings".
+func Count[N int | uint64](n N, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
+}
+
 // Skew is a difference of clocks in microseconds for people.
 func Skew(us int64) string {
 	return (time.Duration(us) * time.Microsecond).Round(time.Millisecond).String()
