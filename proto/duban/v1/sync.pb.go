@@ -333,7 +333,9 @@ type SyncLetter struct {
 	// Size that the consistency proof begins at: the one of the child's kept checkpoint; 0 where it had none.
 	ConsistentFrom uint64 `protobuf:"varint,2,opt,name=consistent_from,json=consistentFrom,proto3" json:"consistent_from,omitempty"`
 	// RFC 6962 consistency proof from there to the letter's checkpoint, 32 bytes a hash.
-	Consistency   [][]byte `protobuf:"bytes,3,rep,name=consistency,proto3" json:"consistency,omitempty"`
+	Consistency [][]byte `protobuf:"bytes,3,rep,name=consistency,proto3" json:"consistency,omitempty"`
+	// Which message of its kind it is on this stream, from 1 on: one that is missing was lost on its way. 0 where not counted.
+	Sequence      uint64 `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -387,6 +389,13 @@ func (x *SyncLetter) GetConsistency() [][]byte {
 		return x.Consistency
 	}
 	return nil
+}
+
+func (x *SyncLetter) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
 }
 
 // SyncLetterAck says how far letters are durable at the child.
@@ -1335,12 +1344,13 @@ const file_duban_v1_sync_proto_rawDesc = "" +
 	"\ajournal\x18\x01 \x01(\fR\ajournal\x12\x1c\n" +
 	"\taddressee\x18\x02 \x01(\tR\taddressee\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\x04R\x06number\x12\x12\n" +
-	"\x04size\x18\x04 \x01(\x04R\x04size\"\x81\x01\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\"\x9d\x01\n" +
 	"\n" +
 	"SyncLetter\x12(\n" +
 	"\x06letter\x18\x01 \x01(\v2\x10.duban.v1.LetterR\x06letter\x12'\n" +
 	"\x0fconsistent_from\x18\x02 \x01(\x04R\x0econsistentFrom\x12 \n" +
-	"\vconsistency\x18\x03 \x03(\fR\vconsistency\"_\n" +
+	"\vconsistency\x18\x03 \x03(\fR\vconsistency\x12\x1a\n" +
+	"\bsequence\x18\x04 \x01(\x04R\bsequence\"_\n" +
 	"\rSyncLetterAck\x124\n" +
 	"\bposition\x18\x01 \x01(\v2\x18.duban.v1.LetterPositionR\bposition\x12\x18\n" +
 	"\arefused\x18\x02 \x01(\tR\arefused\"M\n" +
