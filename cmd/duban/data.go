@@ -53,18 +53,30 @@ they are the truth, tables only show it.`,
 		Example: "  duban rebuild /var/lib/duban/120116",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			progress := show.NewProgress(cmd.ErrOrStderr(), clock.System())
-			err := app.Rebuild(cmd.Context(), args[0], saying(progress))
+			var folded uint64
+			say := saying(progress)
+			err := app.Rebuild(cmd.Context(), args[0], func(doing string, done, total uint64) {
+				folded = total
+				say(doing, done, total)
+			})
 			progress.Done()
 			if err != nil {
 				return err
 			}
 			if asJSON(cmd) {
-				return show.JSON(cmd.OutOrStdout(), map[string]bool{"rebuilt": true})
+				return show.JSON(cmd.OutOrStdout(), map[string]any{"rebuilt": true, "entries": folded})
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "rebuilt the tables of %s\n", args[0])
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "rebuilt the tables of %s: folded %s of all journals\n", args[0], entriesOf(folded))
 			return err
 		},
 	}
+}
+
+func entriesOf(n uint64) string {
+	if n == 1 {
+		return "1 entry"
+	}
+	return fmt.Sprintf("%d entries", n)
 }
 
 func saying(p *show.Progress) func(string, uint64, uint64) {

@@ -232,7 +232,7 @@ func (w *tianjin) verified(t *testing.T) {
 	require.Equal(t, exit.Usage, duban(t, "verify", w.keys).code)
 
 	w.attachmentsVerified(t)
-	must(t, "rebuild", w.data("120116"))
+	require.Regexp(t, `: folded [1-9][0-9]* entries of all journals\n$`, must(t, "rebuild", w.data("120116")))
 	require.True(t, decode[verdict](t, must(t, "verify", w.data("120116"), "--topology", topology, "--json")).Sound)
 	w.start(t)
 	require.Equal(t, exit.Refused, duban(t, "verify", w.data("120116")).code, "the folder is in use")

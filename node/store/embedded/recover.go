@@ -243,8 +243,11 @@ func (s *Store) rewriteLog(index uint64, added []byte) error {
 		return fmt.Errorf("raft log %d: %w", index, err)
 	}
 	g, err := decodeGroup(entry.Data)
-	if err != nil || len(g.ops) != len(added) {
-		return fault.New(fault.Corrupt, "raft log %d is not the one that was applied (%v)", index, err)
+	if err != nil {
+		return fault.New(fault.Corrupt, "raft log %d is not the one that was applied: %w", index, err)
+	}
+	if len(g.ops) != len(added) {
+		return fault.New(fault.Corrupt, "raft log %d is not the one that was applied: it has %d commands, %d were", index, len(g.ops), len(added))
 	}
 	m.erased = nil
 	for i, o := range g.ops {

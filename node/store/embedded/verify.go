@@ -169,7 +169,10 @@ func copyFile(to, from string) error {
 func (v *verifier) run(ctx context.Context) error {
 	r := v.report
 	if s, err := v.s.w.conn.text("PRAGMA quick_check(5)"); err != nil || s != "ok" {
-		r.find(Finding{Entry: -1, Where: tablesFile, What: fmt.Sprintf("SQLite finds damage: %s (%v)", s, err)})
+		if err != nil {
+			s = err.Error()
+		}
+		r.find(Finding{Entry: -1, Where: tablesFile, What: "SQLite finds damage: " + s})
 		return nil
 	}
 	if err := v.s.load(); err != nil {

@@ -89,8 +89,10 @@ func (c *checker) entry(n uint64) bool {
 		c.at = end
 	default:
 		c.at += int64(rec.size)
-		if endErr != nil || end != c.at {
-			c.find(n, "ends", "the entry ends at %d, the file says %d (%v)", c.at, end, endErr)
+		if endErr != nil {
+			c.find(n, "ends", "the entry ends at %d, which the file does not say: %v", c.at, endErr)
+		} else if end != c.at {
+			c.find(n, "ends", "the entry ends at %d, the file says %d", c.at, end)
 		}
 		if rec.erased {
 			c.r.Erased++

@@ -135,7 +135,7 @@ func TestVerifyFindsEveryChangedByte(t *testing.T) {
 				}
 				b[at] = was
 				r := verify(t, dir)
-				if len(r.Findings) == 0 || r.Findings[0].Journal != id || r.Findings[0].Entry < 0 {
+				if len(r.Findings) == 0 || r.Findings[0].Journal != id || r.Findings[0].Entry < 0 || strings.Contains(r.Findings[0].What, "nil") {
 					t.Fatalf("byte %d of %s changed: %v", at, name, r.Findings)
 				}
 				tried++
