@@ -17,6 +17,7 @@ type letters struct {
 	asked   bool            // Next is under way
 	again   bool            // there may be more than when it was asked
 	flying  int             // sent and not acknowledged
+	sent    uint64          // on this stream
 }
 
 func positionKey(p *dubanv1.LetterPosition) string {
@@ -83,7 +84,9 @@ func (c *Core) Nexted(id uint64, out []*dubanv1.SyncLetter) {
 	for _, m := range out {
 		if !l.stopped[string(m.GetLetter().GetJournal())] {
 			l.flying++
-			c.send(s, &dubanv1.SyncResponse{Message: &dubanv1.SyncResponse_Letter{Letter: m}})
+			l.sent++
+			c.send(s, &dubanv1.SyncResponse{Message: &dubanv1.SyncResponse_Letter{Letter: &dubanv1.SyncLetter{
+				Letter: m.GetLetter(), ConsistentFrom: m.GetConsistentFrom(), Consistency: m.GetConsistency(), Sequence: l.sent}}})
 		}
 	}
 	if l.flying == 0 && l.again {

@@ -35,6 +35,7 @@ type Core struct {
 	heard    int64
 	window   int // bytes that may be sent and not acknowledged, on this stream
 	letters  []*dubanv1.LetterPosition
+	counted  uint64 // letters on this stream
 	problem  string // last one
 	out      []Effect
 }
@@ -160,7 +161,7 @@ func (c *Core) At(letters []*dubanv1.LetterPosition) { c.letters = letters }
 
 // Opened says that the stream that Dial asked for is there.
 func (c *Core) Opened(now int64) {
-	c.state, c.asked = hello, now
+	c.state, c.asked, c.counted = hello, now, 0
 	h := &dubanv1.SyncHello{Code: string(c.cfg.Code), NowUs: now, Version: c.cfg.Version, Kinds: federation.Kinds(), Letters: c.letters}
 	for _, id := range c.order {
 		h.Journals = append(h.Journals, id[:])
@@ -198,7 +199,7 @@ func (c *Core) Received(m *dubanv1.SyncResponse, now int64) {
 	case c.state == open && m.GetRefusal() != nil:
 		c.refusal(m.GetRefusal())
 	case c.state == open && m.GetLetter() != nil:
-		c.out = append(c.out, Effect{Take: m.GetLetter()})
+		c.letter(m.GetLetter())
 	case c.state == open && m.GetWitness() != nil:
 		c.witness(m.GetWitness())
 	case c.state == open && m.GetFetch() != nil:
@@ -314,6 +315,18 @@ func (c *Core) witness(w *dubanv1.SyncWitness) {
 		if _, err := n.Key.Witnessed(w.GetCountersigned()); err == nil && n.Key != c.cfg.Parent {
 			c.out = append(c.out, Effect{Keep: &Keep{Journal: id, By: n.Code, Size: point.Size, Time: point.Time, Note: w.GetCountersigned()}})
 		}
+	}
+}
+
+// letter hands on a letter that came in its place. Whether what it says has a gap is for who takes it.
+func (c *Core) letter(m *dubanv1.SyncLetter) {
+	switch n := m.GetSequence(); {
+	case n != 0 && n <= c.counted: // again
+	case n > c.counted+1:
+		c.hangup("a letter was lost on its way")
+	default:
+		c.counted = max(c.counted, n)
+		c.out = append(c.out, Effect{Take: m})
 	}
 }
 

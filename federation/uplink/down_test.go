@@ -78,6 +78,31 @@ func TestWhatComesDown(t *testing.T) {
 	}
 }
 
+// A letter that comes twice is left aside, one that is missing ends the stream: it is nobody's fault.
+func TestLettersAreCounted(t *testing.T) {
+	_, core := welcomed(t, 0)
+	core.Effects()
+	letter := func(n uint64) (taken int, hung bool) {
+		core.Received(&dubanv1.SyncResponse{Message: &dubanv1.SyncResponse_Letter{Letter: &dubanv1.SyncLetter{Sequence: n}}}, 1)
+		for _, e := range core.Effects() {
+			hung = hung || e.Hangup != ""
+			if e.Take != nil {
+				taken++
+			}
+		}
+		return taken, hung
+	}
+	for i, c := range []struct {
+		n     uint64
+		taken int
+		hung  bool
+	}{{1, 1, false}, {2, 1, false}, {2, 0, false}, {1, 0, false}, {0, 1, false}, {3, 1, false}, {5, 0, true}} {
+		if taken, hung := letter(c.n); taken != c.taken || hung != c.hung {
+			t.Errorf("%d: letter %d taken %d times, hung up %v", i, c.n, taken, hung)
+		}
+	}
+}
+
 // The word of a node above is believed with its signature under what the journal's key signed, and not otherwise.
 func TestWitnesses(t *testing.T) {
 	for name, c := range map[string]struct {
