@@ -193,7 +193,11 @@ func TestForgeries(t *testing.T) {
 		{name: "an older checkpoint that leads nowhere", reason: "nothing leads", quiet: true, forge: func(t *testing.T, w *world, m *dubanv1.SyncLetter) *dubanv1.SyncLetter {
 			require.Empty(t, w.nodes[street].take(t, bare(m)).GetRefused())
 			fork := w.forked(t, city, 7)
-			return craft(t, fork, w.Keys[city], 0, street, nil, 0, now(w))
+			forged := craft(t, fork, w.Keys[city], 0, street, nil, 0, now(w))
+			point, err := journal.ParseCheckpoint(forged.GetLetter().GetCheckpoint())
+			require.NoError(t, err)
+			forged.ConsistentFrom = point.Size
+			return forged
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -311,4 +315,19 @@ func (w *world) forked(t fataler, code jurisdiction.Code, entries int) *node {
 		fork.write(t, &dubanv1.ExplanationGiven{Text: "another history"})
 	}
 	return fork
+}
+
+// A letter of an older checkpoint that doesn't even try to lead back was sent before its sender knew what is kept: it is
+// told, and nothing is held against it. A refusal would stop the sender's letters for the whole stream.
+func TestSentBeforeItsSenderKnew(t *testing.T) {
+	w := newWorld(tree(t))
+	up, s := w.nodes[city], w.nodes[street]
+	up.opens(t, "a", 3, street)
+	up.down(t, s, plenty)
+	before := kept(t, s)
+	fork := w.forked(t, city, 2)
+	ack := s.take(t, craft(t, fork, w.Keys[city], 0, street, nil, 0, w.clock.Now().UnixMicro()))
+	require.Empty(t, ack.GetRefused())
+	require.Equal(t, before, ack.GetPosition().GetSize())
+	require.Empty(t, s.evidence(t))
 }

@@ -91,6 +91,9 @@ func linked(h head, point journal.Checkpoint, near marks, m *dubanv1.SyncLetter)
 			return linkEarlier, nil
 		}
 	}
+	if m.GetConsistentFrom() != point.Size {
+		return linkStale, nil // it was sent before its sender knew what is kept: told that, it leads back, or is silent
+	}
 	// It can't be told from a fork, and whoever sent it may not be able to do better: not held against anybody.
 	return 0, &refusal{reason: fmt.Sprintf("nothing leads from the checkpoint of size %d to one that was taken before; kept is one of size %d", point.Size, h.size)}
 }
