@@ -18,8 +18,9 @@
 //     handled a level below or ended the limit: as witnessed, where a checkpoint over it was accepted by an ancestor
 //     within the grace, and else as claimed. Its office may open a claimed one again; the ladder goes on from there.
 //   - A dispute told by a letter from above opens level 1 of the new round, counted from the dispute.
-//   - A child that is silent for the configured time, and a journal whose fold stopped, are alerts of their own, by the
-//     profile's points about nodes; they are withdrawn when the child speaks, or the fold goes on.
+//   - A child that is silent for the configured time, whose journal's fold stopped, or whose journal was refused, is an
+//     alert of its own, by the profile's points about nodes; it is withdrawn when the child speaks, the fold goes on, or
+//     people readmit the journal.
 //   - What fires is found by due time within a journal: the cost doesn't grow with how many wait.
 //
 // Deadlines are rows of the runner, not entries: thrown away together with its cursors, they come back by following

@@ -106,6 +106,17 @@ func (b *batch) follow(ctx context.Context, id journal.ID, e *journal.Entry, kin
 	case dubanv1.EntryKind_ENTRY_KIND_LEVEL_DISPUTED:
 		d := new(dubanv1.LevelDisputed)
 		m, next = d, func() error { return b.disputed(ctx, id, e, d) }
+	case dubanv1.EntryKind_ENTRY_KIND_PEER_REFUSED, dubanv1.EntryKind_ENTRY_KIND_JOURNAL_READMITTED:
+		if id != b.own {
+			return nil // it is the business of who refused it
+		}
+		if kind == dubanv1.EntryKind_ENTRY_KIND_PEER_REFUSED {
+			p := new(dubanv1.PeerRefused)
+			m, next = p, func() error { return b.peerRefused(ctx, e, p) }
+		} else {
+			p := new(dubanv1.JournalReadmitted)
+			m, next = p, func() error { return b.readmitted(ctx, e, p) }
+		}
 	case dubanv1.EntryKind_ENTRY_KIND_RECEIVED_FROM_ABOVE:
 		if id != b.own {
 			return nil // only its own node verified it

@@ -67,15 +67,13 @@ func (b *batch) judgesLevels(ctx context.Context, id journal.ID, e *journal.Entr
 	if b.levels != nil {
 		return *b.levels, nil
 	}
-	number := uint64(0)
+	info, ok := b.state.Journal(b.own)
+	if !ok {
+		return judgement{}, fault.New(fault.Internal, "the store has no journal of its own")
+	}
+	number := info.Size
 	if id == b.own && e != nil {
 		number = e.Number
-	} else {
-		info, ok := b.state.Journal(b.own)
-		if !ok {
-			return judgement{}, fault.New(fault.Internal, "the store has no journal of its own")
-		}
-		number = info.Size
 	}
 	j, err := b.judged(ctx, b.own, number)
 	if err == nil {

@@ -18,6 +18,7 @@ import (
 const (
 	silent  = "silent"  // nothing is heard of a child (沉默)
 	stopped = "stopped" // the fold of a child's journal stopped
+	refused = "refused" // a child's journal contradicts what it signed before, or what its clock can have seen
 )
 
 // child says whether this node is the parent of a journal's node; false while it is not known which that is.
@@ -49,48 +50,61 @@ func (c *Core) Heard(ctx context.Context, id journal.ID) (heard int64, child boo
 // the point and the size that is held; where it happens again at the same size, that is another round.
 func (c *Core) Happens(ctx context.Context, id journal.ID, what string, since, now int64) ([]store.Command, error) {
 	b := c.batch(true)
-	h, child, err := b.child(ctx, id)
-	if err != nil || !child {
-		return nil, err
-	}
-	j, err := b.judgesLevels(ctx, c.own, nil)
-	if err != nil {
-		return nil, err
-	}
-	pt := j.profile.NodePoint(what)
 	info, ok := b.state.Journal(id)
-	if pt == nil || !ok {
+	if !ok {
 		return nil, nil
 	}
+	if err := b.happens(ctx, id, what, info.Size, true, since, now); err != nil || len(b.cmd.Changes) == 0 {
+		return nil, err
+	}
+	return []store.Command{b.take()}, nil
+}
+
+// happens opens the alert with an id by its trigger. Where that was open before and is settled, it opens another round of
+// it, or nothing.
+func (b *batch) happens(ctx context.Context, id journal.ID, what string, trigger uint64, again bool, since, now int64) error {
+	h, child, err := b.child(ctx, id)
+	if err != nil || !child {
+		return err
+	}
+	j, err := b.judgesLevels(ctx, b.own, nil)
+	if err != nil {
+		return err
+	}
+	pt := j.profile.NodePoint(what)
+	if pt == nil {
+		return nil
+	}
 	o := &dubanv1.LevelOpened{
-		AlertId: alert.ID(id, "", pt.Name, info.Size), Round: 1, Point: pt.Name, Article: pt.Article, Grade: pt.Grade, Journal: id[:],
-		Trigger: info.Size, Receiver: h.code, Tier: h.tier,
+		AlertId: alert.ID(id, "", pt.Name, trigger), Round: 1, Point: pt.Name, Article: pt.Article, Grade: pt.Grade, Journal: id[:],
+		Trigger: trigger, Receiver: h.code, Tier: h.tier,
 		Text: strings.NewReplacer("{node}", b.name(h.code), "{since}", clock.Time(since).In(j.calendar.Location()).Format("2006-01-02 15:04")).Replace(pt.Text),
 	}
 	earlier, err := alertview.Read(ctx, b.state, o.GetAlertId(), alertview.Writer{Journal: b.own, Code: b.home.code})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	note := func(round uint32) {
 		b.change(store.Change{Table: NodeAlert, Owner: id, Row: store.Row{what, o.GetAlertId(), int64(round)}})
 	}
 	if earlier != nil {
 		top := earlier.Top()
-		if o.Round = top.Round() + 1; !top.Settled() {
+		switch {
+		case !top.Settled():
 			note(top.Round()) // it is open, and was forgotten here
-			return []store.Command{b.take()}, nil
+			return nil
+		case !again:
+			return nil
 		}
+		o.Round = top.Round() + 1
 	}
 	var failed error
 	openings := b.site(ctx, j, id, pt.Name, &failed).Next(o, now)
 	if failed != nil || len(openings) == 0 {
-		return nil, failed
-	}
-	if err := b.open(ctx, openings, 0, now); err != nil {
-		return nil, err
+		return failed
 	}
 	note(o.GetRound())
-	return []store.Command{b.take()}, nil
+	return b.carefully(func() error { return b.open(ctx, openings, 0, now) })
 }
 
 func (b *batch) name(code string) string {
@@ -103,28 +117,56 @@ func (b *batch) name(code string) string {
 // Over withdraws the alert about a child's node, its cause having ended: this node witnessed that.
 func (c *Core) Over(ctx context.Context, id journal.ID, what string) ([]store.Command, error) {
 	b := c.batch(true)
+	peer := b.peer(id)
+	if err := b.over(ctx, id, what, &dubanv1.LevelWithdrawn{
+		Basis: dubanv1.Basis_BASIS_WITNESSED, Journal: id[:], Number: max(peer.Size, 1) - 1, RecordedUs: peer.Checkpoint,
+		CheckpointSize: peer.Size, WitnessedUs: peer.Heard,
+	}); err != nil || len(b.cmd.Changes) == 0 {
+		return nil, err
+	}
+	return []store.Command{b.take()}, nil
+}
+
+func (b *batch) over(ctx context.Context, id journal.ID, what string, why *dubanv1.LevelWithdrawn) error {
 	row, there, err := b.state.Get(ctx, id, NodeAlert, what)
 	if err != nil || !there {
-		return nil, err
+		return err
 	}
 	a, err := alertview.Read(ctx, b.state, row[1].(string), alertview.Writer{Journal: b.own, Code: b.home.code})
 	if err != nil {
-		return nil, fmt.Errorf("alert about journal %s: %w", id, err)
-	}
-	peer := b.peer(id)
-	why := &dubanv1.LevelWithdrawn{
-		Basis: dubanv1.Basis_BASIS_WITNESSED, Journal: id[:], Number: max(peer.Size, 1) - 1, RecordedUs: peer.Checkpoint,
-		CheckpointSize: peer.Size, WitnessedUs: peer.Heard,
+		return fmt.Errorf("alert about journal %s: %w", id, err)
 	}
 	if a != nil {
 		for i := range a.Levels {
 			if l := &a.Levels[i]; int64(l.Round()) == row[2].(int64) && l.Withdrawal == nil && !l.HandledInTime() {
 				if err := b.withdraw(ctx, l, why); err != nil {
-					return nil, err
+					return err
 				}
 			}
 		}
 	}
 	b.change(store.Change{Table: NodeAlert, Owner: id, Row: store.Row{what}, Delete: true})
-	return []store.Command{b.take()}, nil
+	return nil
+}
+
+// peerRefused opens the alert about a child whose journal this node refused, once for each refusal on record.
+func (b *batch) peerRefused(ctx context.Context, e *journal.Entry, m *dubanv1.PeerRefused) error {
+	id, err := journal.IDFrom(m.GetJournal())
+	if err != nil {
+		b.unreadable(b.own, e, err)
+		return nil
+	}
+	return b.happens(ctx, id, refused, e.Number, false, e.RecordedAt, e.RecordedAt)
+}
+
+// readmitted withdraws it: people settled the matter.
+func (b *batch) readmitted(ctx context.Context, e *journal.Entry, m *dubanv1.JournalReadmitted) error {
+	id, err := journal.IDFrom(m.GetJournal())
+	if err != nil {
+		b.unreadable(b.own, e, err)
+		return nil
+	}
+	return b.over(ctx, id, refused, &dubanv1.LevelWithdrawn{
+		Basis: dubanv1.Basis_BASIS_WITNESSED, Journal: b.own[:], Number: e.Number, RecordedUs: e.RecordedAt, WitnessedUs: e.RecordedAt,
+	})
 }

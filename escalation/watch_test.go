@@ -312,6 +312,49 @@ func TestSilentChild(t *testing.T) {
 	}
 }
 
+// A child whose journal was refused is an alert as well, once for each refusal, until people readmit it.
+func TestRefusedChild(t *testing.T) {
+	w := newWorld(t, "2026-03-04 09:30")
+	s, d, c := w.by[street], w.by[district], w.by[city]
+	refuse := func(journal []byte) {
+		d.register("peer", dubanv1.EntryKind_ENTRY_KIND_PEER_REFUSED, &dubanv1.PeerRefused{Journal: journal, Code: street, Reason: "a fork"})
+		w.settle()
+	}
+	refuse(idOf(c)) // a letter from above: nothing for an office
+	refuse([]byte{1})
+	if a := d.about("journal_refused"); a != nil {
+		t.Fatalf("about whom? %v", a)
+	}
+	refuse(idOf(s))
+	a := d.about("journal_refused")
+	if a == nil || a.Jurisdiction != street || top(a).Receiver != district || c.about("journal_refused") == nil {
+		t.Fatalf("got %v", a)
+	}
+	w.until("2026-03-06 10:00")
+	d.register("peer", dubanv1.EntryKind_ENTRY_KIND_JOURNAL_READMITTED, &dubanv1.JournalReadmitted{Journal: idOf(s), Code: street, Reason: "settled", DecidedBy: "p"})
+	w.settle()
+	for _, n := range []*node{d, c} {
+		if a := n.about("journal_refused"); !a.Closed || top(a).State != dubanv1.LevelState_LEVEL_STATE_WITHDRAWN || top(a).Level != 2 && n == c {
+			t.Errorf("settled: %v", a)
+		}
+	}
+	w.until("2026-03-06 11:00")
+	refuse(idOf(s))
+	if b := d.about("journal_refused"); b.AlertId == a.AlertId || b.Closed {
+		t.Errorf("again: %v", b)
+	}
+	// Followed anew, all of it is there already.
+	before := w.sizes()
+	for _, n := range w.nodes {
+		n.store.(*memStore).forget(escalation.Follower, escalation.Tables()...)
+		n.runner, _ = escalation.New(n.cfg)
+	}
+	w.settle()
+	if after := w.sizes(); after != before {
+		t.Errorf("followed anew, %s became %s", before, after)
+	}
+}
+
 func (n *node) handlesAbout(point string) error {
 	n.caller = n.office()
 	_, err := n.alerts.HandleAlert(context.Background(), &dubanv1.HandleAlertRequest{

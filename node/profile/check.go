@@ -19,7 +19,7 @@ var (
 	counted    = []string{"completed", "recorded"}
 	tiers      = []string{string(jurisdiction.City), string(jurisdiction.District), string(jurisdiction.Street)} // highest first
 	blanks     = []string{"case", "stage", "limit", "due"}                                                       // of a point's text
-	happens    = []string{"silent", "stopped"}
+	happens    = []string{"silent", "stopped", "refused"}
 	nodeBlanks = []string{"node", "since"}
 )
 

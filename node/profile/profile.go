@@ -206,7 +206,8 @@ type NodePoint struct {
 	Own     bool   `yaml:"own_choice"` // that such a thing is an alert is this profile's own choice
 	Grade   string `yaml:"grade"`
 	// On is what happens: "silent" (沉默), nothing was heard of the node for the configured time; "stopped", its journal has
-	// an entry that this node's version doesn't know, so that nothing can be concluded from it.
+	// an entry that this node's version doesn't know, so that nothing can be concluded from it; "refused", its journal
+	// contradicts what was signed before, and nothing more of it is taken until people have settled that.
 	On   string `yaml:"on"`
 	Text string `yaml:"text"` // sentence for people; {node} and {since} are filled in
 	// Ladders say who handles which level, by the tier of the node that it is about; every level is above it.

@@ -123,7 +123,7 @@ func TestProblems(t *testing.T) {
 		"no limit":                {"at: district, limit: 3wd", "at: district", `ladders[street].levels[1].limit: missing`},
 		"neither article nor own": {", article: X10", "", `ladders[street].levels[1]: want either the article that states the limit or own_choice: true`},
 		"article and own":         {"own_choice: true}", "own_choice: true, article: X}", `ladders[street].levels[0]: want either`},
-		"a node's event":          {"on: silent", "on: fire", `p.yaml:54: nodes[away].on: "fire" is not known; allowed are silent, stopped`},
+		"a node's event":          {"on: silent", "on: fire", `p.yaml:54: nodes[away].on: "fire" is not known; allowed are silent, stopped, refused`},
 		"a node's text":           {"{node} {since}", "{node} {case}", `nodes[away].text: {case} cannot be filled in; allowed are {node}, {since}`},
 		"a node as a case":        {"name: away", "name: slow", `nodes[slow].name: slow is the name of a point about cases as well`},
 		"a node's own level":      {"at: city, limit: 1wd", "at: district, limit: 1wd", `nodes[away].ladders[district].levels[0].at: district is the node's own tier: who handles it is above it`},
