@@ -138,7 +138,7 @@ func verdict(v *app.Verified) sound {
 func tellVerified(cmd *cobra.Command, v *app.Verified) error {
 	w := cmd.OutOrStdout()
 	s := verdict(v)
-	table := show.NewTable("journal", "", ">entries", ">erased", "root")
+	table := show.NewTable("journal", "whose", ">entries", ">erased", "root")
 	for _, j := range s.Journals {
 		table.Row(j.Journal, map[bool]string{true: "own", false: "from below"}[j.Own], j.Size, j.Erased, j.Root)
 	}

@@ -121,7 +121,18 @@ func TestWorkFromATerminal(t *testing.T) {
 	require.Equal(t, exit.Refused, duban(t, at(w.district, w, "agency-other", "case", "show", "c1")...).code, "another agency's case")
 
 	// Correction and explanation.
-	must(t, agency("case", "explain", "c1", "--subject", "other", "--text", "人手不足", "--officer", "o1")...)
+	must(t, agency("case", "explain", "c1", "--subject", "other", "--text", "人手\x1b[31m不足", "--officer", "o1")...)
+	numbers := decode[struct {
+		Opening     uint64   `json:"opening_entry"`
+		Evidence    []uint64 `json:"evidence_entries"`
+		Explanation []uint64 `json:"explanation_entries"`
+	}](t, must(t, agency("case", "show", "c1", "--json")...))
+	require.Equal(t, []uint64{filing - 1, filing + 1}, []uint64{numbers.Opening, numbers.Evidence[0]})
+	require.Greater(t, numbers.Explanation[0], filing+2)
+	shown = must(t, agency("case", "show", "c1")...)
+	require.Contains(t, shown, "opening       entry "+strconv.FormatUint(filing-1, 10)+" of journal ")
+	require.Regexp(t, `\n +`+strconv.FormatUint(filing+1, 10)+`  photo.jpg`, shown)
+	require.Contains(t, shown, "人手\ufffd[31m不足")
 	must(t, agency("case", "correct", "c1", "--id", "k1", "--entry", strconv.FormatUint(filing, 10), "--change", "fields.cause=无照经营",
 		"--reason", "笔误", "--officer", "o1")...)
 	require.Equal(t, exit.Usage, duban(t, office("case", "decide-correction", "c1", "k1")...).code)

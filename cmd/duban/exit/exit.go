@@ -144,8 +144,8 @@ func Tell(w io.Writer, err error, json bool) {
 	if e, ok := errors.AsType[*fault.Error](err); ok && len(fields) > 0 {
 		message = e.Msg
 	}
-	fmt.Fprintf(w, "duban: %s\n", message)
+	fmt.Fprintf(w, "duban: %s\n", show.Clean(message))
 	for _, f := range fields {
-		fmt.Fprintf(w, "  %s: %s\n", f.Field, f.Description)
+		fmt.Fprintf(w, "  %s: %s\n", show.Clean(f.Field), show.Clean(f.Description))
 	}
 }

@@ -48,7 +48,7 @@ func alertList() *cobra.Command {
 			}
 		}
 		return t.print(out, func() error {
-			table := show.NewTable("alert", "grade", "point", "article", "case", "jurisdiction", "agency", ">round", ">level", "state", "receiver", "due", "")
+			table := show.NewTable("alert", "grade", "point", "article", "case", "jurisdiction", "agency", "round/level", "state", "receiver", "due", "marks")
 			for _, a := range out.Alerts {
 				alertRow(table, a)
 			}
@@ -73,7 +73,7 @@ func alertRow(table *show.Table, a *dubanv1.Alert) {
 	if a.Generated {
 		mark = "generated"
 	}
-	table.Row(short(a.AlertId), a.Grade, a.Point, a.Article, a.CaseId, a.Jurisdiction, a.Agency, l.Round, l.Level, state(l), receiver(l), due(l), mark)
+	table.Row(short(a.AlertId), a.Grade, a.Point, a.Article, a.CaseId, a.Jurisdiction, a.Agency, fmt.Sprintf("%d/%d", l.Round, l.Level), state(l), receiver(l), due(l), mark)
 }
 
 // short is an alert's id as people type it; the node takes any prefix that is unique.
@@ -129,16 +129,24 @@ func tellAlert(w io.Writer, a *dubanv1.Alert) error {
 		{"agency", a.Agency}, {"text", a.Text}, {"made up", map[bool]string{true: "generated records"}[a.Generated]},
 	} {
 		if l[1] != "" {
-			fmt.Fprintf(w, "  %-13s %s\n", l[0], l[1])
+			fmt.Fprintf(w, "  %-13s %s\n", l[0], show.OneLine(l[1]))
 		}
 	}
 	fmt.Fprintln(w)
-	table := show.NewTable(">round", ">level", "state", "receiver", "opened", "limit", "due", "handled", "action", "by", "explanation", "journal", ">entry", "")
+	table := show.NewTable("round/level", "state", "receiver", "opened", "limit", "due", "handled", "journal", ">entry", "remarks")
 	for _, l := range a.Levels {
-		table.Row(l.Round, l.Level, state(l), receiver(l), show.Time(l.OpenedUs), l.Limit, due(l), show.Time(l.HandledUs), l.Action, l.HandledBy,
-			l.Explanation, journalID(l.Journal), l.Number, remarks(l))
+		table.Row(fmt.Sprintf("%d/%d", l.Round, l.Level), state(l), receiver(l), show.Time(l.OpenedUs), l.Limit, due(l), show.Time(l.HandledUs),
+			journalID(l.Journal), l.Number, remarks(l))
 	}
-	return table.Write(w)
+	if err := table.Write(w); err != nil {
+		return err
+	}
+	for _, l := range a.Levels { // sentences, which would make the table too wide
+		if l.Action != "" {
+			fmt.Fprintf(w, "  %d/%d  %s\n", l.Round, l.Level, show.OneLine(fmt.Sprintf("%s by %s: %s", l.Action, l.HandledBy, l.Explanation)))
+		}
+	}
+	return nil
 }
 
 func alertShow() *cobra.Command {
@@ -263,7 +271,7 @@ func tellChange(w io.Writer, a *dubanv1.Alert) error {
 		l = a.Levels[len(a.Levels)-1]
 	}
 	at := max(l.OpenedUs, l.HandledUs, l.WithdrawnUs, l.ReopenedUs)
-	_, err := fmt.Fprintf(w, "%s  %s  %s (%s)  case %s of %s  round %d level %d %s  %s  due %s\n",
-		show.Time(at), short(a.AlertId), a.Point, a.Article, a.CaseId, a.Agency, l.Round, l.Level, state(l), receiver(l), due(l))
+	_, err := fmt.Fprintln(w, show.Clean(strings.ReplaceAll(fmt.Sprintf("%s  %s  %s (%s)  case %s of %s  round %d level %d %s  %s  due %s",
+		show.Time(at), short(a.AlertId), a.Point, a.Article, a.CaseId, a.Agency, l.Round, l.Level, state(l), receiver(l), due(l)), "\n", " ")))
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,7 +46,7 @@ func caseList() *cobra.Command {
 			}
 		}
 		return t.print(out, func() error {
-			table := show.NewTable("case", "number", "jurisdiction", "agency", "procedure", "stage", "opened", "closed", "")
+			table := show.NewTable("case", "number", "jurisdiction", "agency", "procedure", "stage", "opened", "closed", "marks")
 			for _, c := range out.Cases {
 				where := c.Jurisdiction
 				if c.Division != "" {
@@ -98,15 +99,19 @@ func caseShow() *cobra.Command {
 
 func tellCase(w io.Writer, c *dubanv1.Case) error {
 	o := c.GetOpening()
-	fmt.Fprintf(w, "case %s  %s  %s\n", c.CaseId, c.Number, marks(c))
+	fmt.Fprintln(w, show.OneLine(fmt.Sprintf("case %s  %s  %s", c.CaseId, c.Number, marks(c))))
+	opening := ""
+	if o != nil {
+		opening = fmt.Sprintf("entry %d of journal %x", c.OpeningEntry, c.Journal)
+	}
 	for _, l := range [][2]string{
-		{"jurisdiction", strings.TrimSpace(c.Jurisdiction + " " + c.Division)}, {"agency", c.Agency}, {"item", c.Item},
+		{"opening", opening}, {"jurisdiction", strings.TrimSpace(c.Jurisdiction + " " + c.Division)}, {"agency", c.Agency}, {"item", c.Item},
 		{"procedure", c.Procedure}, {"source", o.GetSource()}, {"party", strings.TrimSpace(o.GetParty().GetName() + " " + o.GetParty().GetCreditCode())},
 		{"summary", o.GetSummary()}, {"handler", o.GetHandler()}, {"fields", fields(o.GetFields())}, {"stage", c.Stage},
 		{"opened", show.Time(c.OpenedUs)}, {"closed", show.Time(c.ClosedUs)},
 	} {
 		if l[1] != "" {
-			fmt.Fprintf(w, "  %-13s %s\n", l[0], l[1])
+			fmt.Fprintf(w, "  %-13s %s\n", l[0], show.OneLine(l[1]))
 		}
 	}
 	stages := show.NewTable(">entry", "stage", "completed", "recorded", "officers", "handler", "result", "documents", "fields", ">versions")
@@ -119,15 +124,15 @@ func tellCase(w io.Writer, c *dubanv1.Case) error {
 			s.Stage.Handler, strings.TrimSpace(s.Stage.GetOpinion().GetResult()+" "+s.Stage.GetOpinion().GetReason()),
 			strings.Join(documents, ", "), fields(s.Stage.Fields), s.Versions)
 	}
-	evidence := show.NewTable("evidence", "stage", ">bytes", "type", "sha256")
-	for _, e := range c.Evidence {
-		evidence.Row(e.Name, e.Stage, e.Size, e.MediaType, hex.EncodeToString(e.Sha256))
+	evidence := show.NewTable(">entry", "evidence", "stage", ">bytes", "type", "sha256")
+	for i, e := range c.Evidence {
+		evidence.Row(entryAt(c.EvidenceEntries, i), e.Name, e.Stage, e.Size, e.MediaType, hex.EncodeToString(e.Sha256))
 	}
-	explanations := show.NewTable("explained", "stage", "officer", "explanation")
-	for _, e := range c.Explanations {
-		explanations.Row(e.Subject, e.Stage, e.Officer, e.Text)
+	explanations := show.NewTable(">entry", "explained", "stage", "officer", "explanation")
+	for i, e := range c.Explanations {
+		explanations.Row(entryAt(c.ExplanationEntries, i), e.Subject, e.Stage, e.Officer, e.Text)
 	}
-	corrections := show.NewTable("correction", ">entry", "changes", "reason", "officer", "decision")
+	corrections := show.NewTable("correction", ">of entry", "changes", "reason", "officer", "decision")
 	for _, k := range c.Corrections {
 		decision := "waits"
 		if d := k.Decision; d != nil {
@@ -145,6 +150,14 @@ func tellCase(w io.Writer, c *dubanv1.Case) error {
 		}
 	}
 	return nil
+}
+
+// entryAt is empty where a node of an earlier version answers.
+func entryAt(numbers []uint64, i int) string {
+	if i < len(numbers) {
+		return strconv.FormatUint(numbers[i], 10)
+	}
+	return ""
 }
 
 func fields(m map[string]string) string {

@@ -71,6 +71,9 @@ func tellStatus(w io.Writer, s *dubanv1.GetStatusResponse) error {
 		if j.FoldStopped != "" {
 			trouble += " fold stopped: " + j.FoldStopped
 		}
+		if n := j.UnapprovedErasures; n > 0 {
+			trouble += fmt.Sprintf(" %d payloads erased without approval", n)
+		}
 		if j.Behind != 0 {
 			trouble += fmt.Sprintf(" %d more below", j.Behind)
 		}

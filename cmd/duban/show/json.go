@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"slices"
+	"unicode/utf16"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -15,7 +17,7 @@ import (
 // every field present but those of a oneof or a message that is not set; bytes are hexadecimal, enums their names, and
 // 64-bit numbers are numbers: times in microseconds stay below 2^53.
 func JSON(w io.Writer, v any) error {
-	b, err := json.Marshal(value(v))
+	b, err := encode(v)
 	if err != nil {
 		return err
 	}
@@ -30,12 +32,34 @@ func JSON(w io.Writer, v any) error {
 
 // Line is JSON on one line, for streams.
 func Line(w io.Writer, v any) error {
-	b, err := json.Marshal(value(v))
+	b, err := encode(v)
 	if err != nil {
 		return err
 	}
 	_, err = w.Write(append(b, '\n'))
 	return err
+}
+
+// encode writes characters that a terminal would obey or hide as \u escapes: the same to a program, and harmless to who looks.
+func encode(v any) ([]byte, error) {
+	b, err := json.Marshal(value(v))
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.ContainsFunc(b, hidden) {
+		return b, nil
+	}
+	var out bytes.Buffer
+	for _, r := range string(b) { // they can only stand in strings
+		if hidden(r) {
+			for _, unit := range utf16.AppendRune(nil, r) {
+				fmt.Fprintf(&out, `\u%04x`, unit)
+			}
+			continue
+		}
+		out.WriteRune(r)
+	}
+	return out.Bytes(), nil
 }
 
 func value(v any) any {

@@ -2,8 +2,10 @@ package show_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -26,6 +28,40 @@ func TestTableAlignsWideText(t *testing.T) {
 		"120000     Tianjin      1234\n"+
 		"1          -               5\n", out.String())
 	require.Equal(t, 3, table.Len())
+}
+
+// What others recorded can't do anything to a terminal.
+func TestNothingFromOutsideIsObeyed(t *testing.T) {
+	const evil = "a\x1b[2Jb\x9bc\u009b1md\u202ee\x7ff\ng\u200bh\U000e0001督\u200d办"
+	require.Equal(t, "a\ufffd[2Jb\ufffdc\ufffd1md\ufffde\ufffdf g\ufffdh\ufffd督\u200d办", show.OneLine(evil))
+	require.Equal(t, "a\n\tb", show.Clean("a\n\tb"))
+	table := show.NewTable("x")
+	table.Row(evil)
+	var out bytes.Buffer
+	require.NoError(t, table.Write(&out))
+	require.Equal(t, "x\n"+show.OneLine(evil)+"\n", out.String())
+
+	const valid = "a\x1b[2J\u009b1m\u202e\x7f\n\u200b\U000e0001"
+	out.Reset()
+	require.NoError(t, show.JSON(&out, map[string]string{valid: valid}))
+	require.Equal(t, 1, strings.Count(out.String(), "a"+`\u001b[2J\u009b1m\u202e\u007f\n\u200b\udb40\udc01": "`))
+	require.NotContains(t, strings.TrimSpace(strings.ReplaceAll(out.String(), "\n", "")), "\u202e")
+	var back map[string]string
+	require.NoError(t, json.Unmarshal(out.Bytes(), &back))
+	require.Equal(t, map[string]string{valid: valid}, back)
+}
+
+// A column that no row fills takes no room; the heading of an empty table stays whole.
+func TestEmptyColumnsAreLeftOut(t *testing.T) {
+	table := show.NewTable("a", "b", ">c")
+	var out bytes.Buffer
+	require.NoError(t, table.Write(&out))
+	require.Equal(t, "a  b  c\n", out.String())
+	table.Row("", 1, "")
+	table.Row("", 22, "")
+	out.Reset()
+	require.NoError(t, table.Write(&out))
+	require.Equal(t, "b\n1\n22\n", out.String())
 }
 
 func TestCells(t *testing.T) {

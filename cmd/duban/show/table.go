@@ -31,12 +31,12 @@ func NewTable(heading ...string) *Table {
 	return t
 }
 
-// Row adds a row; cells are written as fmt.Sprint does, line breaks as blanks.
+// Row adds a row; cells are written as fmt.Sprint does, cleaned as OneLine does.
 func (t *Table) Row(cells ...any) {
 	row := make([]string, len(t.heading))
 	for i := range row {
 		if i < len(cells) {
-			row[i] = strings.Join(strings.Fields(fmt.Sprint(cells[i])), " ")
+			row[i] = OneLine(fmt.Sprint(cells[i]))
 		}
 		if row[i] == "" {
 			row[i] = "-"
@@ -48,19 +48,27 @@ func (t *Table) Row(cells ...any) {
 // Len is the number of rows.
 func (t *Table) Len() int { return len(t.rows) }
 
-// Write writes the table.
+// Write writes the table, without the columns that no row has anything in.
 func (t *Table) Write(w io.Writer) error {
-	cells := make([]int, len(t.heading))
+	cells, filled := make([]int, len(t.heading)), make([]bool, len(t.heading))
 	for _, row := range append([][]string{t.heading}, t.rows...) {
 		for i, c := range row {
 			cells[i] = max(cells[i], Cells(c))
+		}
+	}
+	for _, row := range t.rows {
+		for i, c := range row {
+			filled[i] = filled[i] || c != "-"
 		}
 	}
 	out := bufio.NewWriter(w)
 	for _, row := range append([][]string{t.heading}, t.rows...) {
 		var line strings.Builder
 		for i, c := range row {
-			if i > 0 {
+			if !filled[i] && len(t.rows) > 0 {
+				continue
+			}
+			if line.Len() > 0 {
 				line.WriteString("  ")
 			}
 			pad := strings.Repeat(" ", cells[i]-Cells(c))
