@@ -9,6 +9,7 @@ import (
 	"duban.internal/node/clock"
 	"duban.internal/node/journal"
 	"duban.internal/node/jurisdiction"
+	"duban.internal/node/store"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
@@ -97,6 +98,13 @@ func TestPatchedStreet(t *testing.T) {
 			b.Entries[0].Payload, b.Entries[0].Salt = nil, nil
 			return batch(b)
 		}, "entry 10"},
+		{"an opened level hidden as erased", func(c *federationtest.Chain) *dubanv1.SyncRequest {
+			c.Take(federationtest.Entry(c.Key.Public().Journal(), 10, start+13*hour, store.Proposal{
+				Stream: "alert/1", Kind: uint32(dubanv1.EntryKind_ENTRY_KIND_LEVEL_OPENED), Actor: "node:x", Payload: []byte("level 1")}))
+			b := c.Batch(10, 11)
+			b.Entries[0].Payload, b.Entries[0].Salt, b.Entries[0].Erased = nil, nil, true
+			return batch(b)
+		}, "never erased"},
 		{"withheld entry", func(c *federationtest.Chain) *dubanv1.SyncRequest {
 			for i := range 3 {
 				c.Add(start+int64(13+i)*hour, "payload")

@@ -117,21 +117,49 @@ var PeerReadmission = &store.Table{
 	Key: 1,
 }
 
+// Unapproved is folded from entries that came without a payload and whose journal has not approved that (PayloadErased)
+// by now: whoever hides what was recorded is seen.
+var Unapproved = &store.Table{
+	Name:    "unapproved_erasure",
+	Columns: []store.Column{{Name: "number", Type: store.Int}, {Name: "recorded_us", Type: store.Int}},
+	Key:     1,
+}
+
 // Tables are those that uplink and downlink keep beside the folds.
 func Tables() []*store.Table {
 	return []*store.Table{Checkpoint, Head, Acknowledged, Witness, Ancestor, Announced}
 }
 
-// Fold folds refusals, and readmissions, which lift them.
+// Fold folds refusals, readmissions, which lift them, and erasures that nobody approved.
 func Fold() store.Fold {
+	kinds := []uint32{uint32(dubanv1.EntryKind_ENTRY_KIND_PEER_REFUSED),
+		uint32(dubanv1.EntryKind_ENTRY_KIND_JOURNAL_READMITTED), uint32(dubanv1.EntryKind_ENTRY_KIND_PAYLOAD_ERASED)}
+	for _, k := range Kinds() {
+		if Erasable(k) {
+			kinds = append(kinds, k)
+		}
+	}
 	return store.Fold{
 		Name:    "federation",
-		Version: 2,
-		Tables:  []*store.Table{PeerRefusal, PeerReadmission},
-		Kinds: []uint32{uint32(dubanv1.EntryKind_ENTRY_KIND_PEER_REFUSED),
-			uint32(dubanv1.EntryKind_ENTRY_KIND_JOURNAL_READMITTED)},
+		Version: 3,
+		Tables:  []*store.Table{PeerRefusal, PeerReadmission, Unapproved},
+		Kinds:   kinds,
 		Apply: func(tx store.Tx, e *journal.Entry) error {
+			if Erasable(e.Kind) {
+				if e.Erased {
+					tx.Put(Unapproved, store.Row{int64(e.Number), e.RecordedAt})
+				}
+				return nil
+			}
 			if e.Erased {
+				return nil
+			}
+			if e.Kind == uint32(dubanv1.EntryKind_ENTRY_KIND_PAYLOAD_ERASED) {
+				var a dubanv1.PayloadErased
+				if err := proto.Unmarshal(e.Payload, &a); err != nil {
+					return fmt.Errorf("payload erased: %w", err)
+				}
+				tx.Delete(Unapproved, int64(a.GetNumber()))
 				return nil
 			}
 			if e.Kind == uint32(dubanv1.EntryKind_ENTRY_KIND_JOURNAL_READMITTED) {

@@ -44,3 +44,16 @@ func Kinds() []uint32 {
 	}
 	return out
 }
+
+// Erasable says whether the payload of an entry of a kind may be gone: only where it can hold personal data whose time is
+// over. Who could send anything else as erased would keep levels, refusals and adoptions from those above.
+func Erasable(kind uint32) bool {
+	switch dubanv1.EntryKind(kind) {
+	case dubanv1.EntryKind_ENTRY_KIND_OFFICER_REGISTERED,
+		dubanv1.EntryKind_ENTRY_KIND_CASE_OPENED, dubanv1.EntryKind_ENTRY_KIND_STAGE_RECORDED,
+		dubanv1.EntryKind_ENTRY_KIND_EVIDENCE_ATTACHED, dubanv1.EntryKind_ENTRY_KIND_EXPLANATION_GIVEN,
+		dubanv1.EntryKind_ENTRY_KIND_CORRECTION_REQUESTED, dubanv1.EntryKind_ENTRY_KIND_CORRECTION_DECIDED:
+		return true
+	}
+	return false
+}

@@ -1,6 +1,8 @@
 package downlink
 
 import (
+	"fmt"
+
 	"golang.org/x/mod/sumdb/tlog"
 	"google.golang.org/protobuf/proto"
 
@@ -77,6 +79,10 @@ func (o *Opened) open(key *journal.PublicKey) {
 		var err error
 		if o.entries[i], err = journal.Open(w.GetHeader(), w.GetSalt(), w.GetPayload(), w.GetErased()); err != nil {
 			o.badAt, o.bad = i, err
+			return
+		}
+		if k := o.entries[i].Kind; o.entries[i].Erased && !federation.Erasable(k) {
+			o.badAt, o.bad = i, fmt.Errorf("kind %d came without its payload, and entries of that kind are never erased", k)
 			return
 		}
 		o.leaves[i] = journal.LeafHash(o.entries[i].Raw)

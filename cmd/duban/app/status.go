@@ -8,6 +8,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"duban.internal/escalation/alertview"
+	"duban.internal/federation"
 	"duban.internal/federation/downlink"
 	"duban.internal/federation/topology"
 	"duban.internal/federation/uplink"
@@ -54,7 +55,7 @@ func (s nodeService) GetStatus(ctx context.Context, _ *dubanv1.GetStatusRequest)
 	if out.Ancestors, err = n.above(ctx); err != nil {
 		return nil, fmt.Errorf("status: %w", err)
 	}
-	if out.Journals, err = n.journals(out.NowUs); err != nil {
+	if out.Journals, err = n.journals(ctx, out.NowUs); err != nil {
 		return nil, fmt.Errorf("status: %w", err)
 	}
 	if out.Cases, err = n.cases.Figures(ctx); err != nil {
@@ -71,7 +72,7 @@ func (s nodeService) GetStatus(ctx context.Context, _ *dubanv1.GetStatusRequest)
 
 // journals tells of each journal held, and of those expected from below that never came: the own one first, then down the
 // tree, each before what lies below it.
-func (n *Node) journals(now int64) ([]*dubanv1.JournalStatus, error) {
+func (n *Node) journals(ctx context.Context, now int64) ([]*dubanv1.JournalStatus, error) {
 	var below map[journal.ID]downlink.Status
 	if n.downlink != nil {
 		below = n.downlink.Status()
@@ -83,7 +84,7 @@ func (n *Node) journals(now int64) ([]*dubanv1.JournalStatus, error) {
 	held := map[journal.ID]*dubanv1.JournalStatus{}
 	var strangers []*dubanv1.JournalStatus // held, and in the topology no more
 	for _, info := range n.store.Journals() {
-		j, err := n.heldJournal(info)
+		j, err := n.heldJournal(ctx, info)
 		if err != nil {
 			return nil, err
 		}
@@ -118,8 +119,11 @@ func (n *Node) journals(now int64) ([]*dubanv1.JournalStatus, error) {
 	return append(out, strangers...), nil
 }
 
+// mostShown bounds what status counts of what should not be there at all.
+const mostShown = 1000
+
 // heldJournal is what the store knows of a journal.
-func (n *Node) heldJournal(info store.Info) (*dubanv1.JournalStatus, error) {
+func (n *Node) heldJournal(ctx context.Context, info store.Info) (*dubanv1.JournalStatus, error) {
 	hashes, err := n.store.Hashes(info.ID)
 	if err != nil {
 		return nil, err
@@ -128,5 +132,11 @@ func (n *Node) heldJournal(info store.Info) (*dubanv1.JournalStatus, error) {
 	if err != nil {
 		return nil, fault.New(fault.Corrupt, "journal %s: root of %d entries: %w", info.ID, info.Size, err)
 	}
-	return &dubanv1.JournalStatus{Journal: info.ID[:], Own: info.Own, Size: info.Size, Root: root[:], FoldStopped: info.Stopped}, nil
+	hidden, err := n.store.Scan(ctx, info.ID, federation.Unapproved, nil, mostShown)
+	if err != nil {
+		return nil, err
+	}
+	return &dubanv1.JournalStatus{
+		Journal: info.ID[:], Own: info.Own, Size: info.Size, Root: root[:], FoldStopped: info.Stopped, UnapprovedErasures: uint64(len(hidden)),
+	}, nil
 }

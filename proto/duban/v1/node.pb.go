@@ -611,9 +611,11 @@ type JournalStatus struct {
 	// Since when nothing was heard of a journal from below for longer than the configured silence; 0 where it speaks.
 	SilentUs int64 `protobuf:"varint,14,opt,name=silent_us,json=silentUs,proto3" json:"silent_us,omitempty"`
 	// Entries that the node below says it has and that are not here yet; 0 where it is not known.
-	Behind        uint64 `protobuf:"varint,15,opt,name=behind,proto3" json:"behind,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Behind uint64 `protobuf:"varint,15,opt,name=behind,proto3" json:"behind,omitempty"`
+	// Entries whose payload is gone without an entry of the journal that approves it: somebody hides what was recorded.
+	UnapprovedErasures uint64 `protobuf:"varint,16,opt,name=unapproved_erasures,json=unapprovedErasures,proto3" json:"unapproved_erasures,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *JournalStatus) Reset() {
@@ -747,6 +749,13 @@ func (x *JournalStatus) GetSilentUs() int64 {
 func (x *JournalStatus) GetBehind() uint64 {
 	if x != nil {
 		return x.Behind
+	}
+	return 0
+}
+
+func (x *JournalStatus) GetUnapprovedErasures() uint64 {
+	if x != nil {
+		return x.UnapprovedErasures
 	}
 	return 0
 }
@@ -1017,7 +1026,7 @@ const file_duban_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"decided_by\x18\x03 \x01(\tR\tdecidedBy\",\n" +
 	"\x16ReadmitJournalResponse\x12\x12\n" +
-	"\x04size\x18\x01 \x01(\x04R\x04size\"\x92\x03\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\"\xc3\x03\n" +
 	"\rJournalStatus\x12\x18\n" +
 	"\ajournal\x18\x01 \x01(\fR\ajournal\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x12\n" +
@@ -1034,7 +1043,8 @@ const file_duban_v1_node_proto_rawDesc = "" +
 	"\ffold_stopped\x18\f \x01(\tR\vfoldStopped\x12\x16\n" +
 	"\x06parent\x18\r \x01(\tR\x06parent\x12\x1b\n" +
 	"\tsilent_us\x18\x0e \x01(\x03R\bsilentUs\x12\x16\n" +
-	"\x06behind\x18\x0f \x01(\x04R\x06behind\"\x9e\x01\n" +
+	"\x06behind\x18\x0f \x01(\x04R\x06behind\x12/\n" +
+	"\x13unapproved_erasures\x18\x10 \x01(\x04R\x12unapprovedErasures\"\x9e\x01\n" +
 	"\vCaseFigures\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x04R\x05total\x12\x12\n" +
 	"\x04open\x18\x02 \x01(\x04R\x04open\x12\x16\n" +
