@@ -29,8 +29,28 @@ type Box struct {
 	above  map[journal.ID]topology.Node
 	taken  *prometheus.CounterVec
 
-	mu sync.Mutex
+	mu    sync.Mutex
+	again map[feedOf]tries
 }
+
+// feedOf is one sender's feed for one addressee.
+type feedOf struct {
+	sender    journal.ID
+	addressee jurisdiction.Code
+}
+
+// tries counts what could not be taken where a feed stands, and may come right.
+type tries struct {
+	number, size uint64 // where it stands
+	first        string // what came first
+	same, all    int    // how often that came, and anything
+}
+
+// How often something may be sent again before somebody is blamed: more often than any line loses or overtakes it.
+const (
+	patience      = 8
+	patienceAtAll = 1000
+)
 
 var _ federation.Above = (*Box)(nil)
 
@@ -40,7 +60,7 @@ func NewBox(cfg Config) (*Box, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Box{cfg: cfg, own: cfg.Store.Own(), above: map[journal.ID]topology.Node{},
+	b := &Box{cfg: cfg, own: cfg.Store.Own(), above: map[journal.ID]topology.Node{}, again: map[feedOf]tries{},
 		taken: counter(cfg.Metrics, "received_total", "Letters from above, by what became of them.", "outcome")}
 	for i, n := range cfg.above() {
 		if i == 0 {
@@ -129,6 +149,9 @@ func (b *Box) Take(ctx context.Context, m *dubanv1.SyncLetter) (*dubanv1.SyncLet
 	if err != nil {
 		return nil, err
 	}
+	if v.wrong != nil && v.wrong.again && b.patient(&v, m.GetLetter()) {
+		v.outcome, v.wrong, v.command = "again", nil, nil
+	}
 	if v.wrong != nil {
 		err = b.keep(ctx, &v, m.GetLetter())
 	} else if v.command != nil {
@@ -144,6 +167,22 @@ func (b *Box) Take(ctx context.Context, m *dubanv1.SyncLetter) (*dubanv1.SyncLet
 		ack.Refused = v.wrong.reason
 	}
 	return ack, nil
+}
+
+// patient says whether what can't be taken now is answered only by where the feed stands. A letter that was lost on the way
+// makes those after it come too early, and positions cross letters: told the position, an honest sender does better.
+func (b *Box) patient(v *verdict, l *dubanv1.Letter) bool {
+	feed := feedOf{v.sender, jurisdiction.Code(l.GetAddressee())}
+	t := b.again[feed]
+	what := fmt.Sprintf("%x", sha256.Sum256(append(append([]byte(nil), l.GetCheckpoint()...), l.GetAddressed().GetHeader()...)))
+	if t.first == "" || t.number != v.number || t.size != v.head.size {
+		t = tries{number: v.number, size: v.head.size, first: what}
+	}
+	if t.all++; t.first == what {
+		t.same++
+	}
+	b.again[feed] = t
+	return t.same < patience && t.all < patienceAtAll
 }
 
 func (b *Box) store(ctx context.Context, c store.Command) error {
@@ -211,10 +250,6 @@ func (b *Box) judge(ctx context.Context, m *dubanv1.SyncLetter) (v verdict, err 
 	}
 	way, wrong := linked(v.head, point, near, m)
 	if v.wrong = wrong; wrong != nil {
-		return v, nil
-	}
-	if way == linkStale {
-		v.outcome = "stale"
 		return v, nil
 	}
 	c := &store.Command{}

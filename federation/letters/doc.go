@@ -40,8 +40,9 @@
 // a street came from another district), the node in between is silent for this sender, and says so in its log; the child
 // gets on by its sender's own stream.
 //
-// A letter whose proof begins elsewhere than at what is kept, for something else arrived meanwhile, is not taken and not held
-// against anybody: the answer says where the child stands.
+// A letter whose proof begins elsewhere than at what is kept, or that comes before its turn, is not taken and not held
+// against anybody at first: the answer says where the child stands, and an honest sender goes on from there. Only when the
+// same thing comes again and again is it refused.
 //
 // # Refusals
 //

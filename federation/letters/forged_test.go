@@ -71,6 +71,7 @@ func TestForgeries(t *testing.T) {
 		name   string
 		reason string
 		proven bool
+		again  bool              // it may be no forgery: at first only the position is said
 		quiet  bool              // no evidence: nobody can be blamed for it
 		held   jurisdiction.Code // whom the evidence is against; the city where empty
 		forge  func(t *testing.T, w *world, m *dubanv1.SyncLetter) *dubanv1.SyncLetter
@@ -143,7 +144,7 @@ func TestForgeries(t *testing.T) {
 		{name: "of nothing", reason: "is no journal above", held: district, forge: func(*testing.T, *world, *dubanv1.SyncLetter) *dubanv1.SyncLetter {
 			return &dubanv1.SyncLetter{}
 		}},
-		{name: "a letter held back", reason: "held back", forge: func(t *testing.T, w *world, _ *dubanv1.SyncLetter) *dubanv1.SyncLetter {
+		{name: "a letter held back", reason: "held back", again: true, forge: func(t *testing.T, w *world, _ *dubanv1.SyncLetter) *dubanv1.SyncLetter {
 			w.nodes[city].opens(t, "x", 3, street)
 			w.nodes[city].address(t)
 			return craft(t, w.nodes[city], w.Keys[city], w.size(city)-2, street, []uint64{w.size(city) - 3}, kept(t, w.nodes[street]), now(w))
@@ -190,14 +191,15 @@ func TestForgeries(t *testing.T) {
 			w.nodes[city].write(t, &dubanv1.Addressed{Addressee: string(street), Number: 0, Entries: []uint64{0}})
 			return craft(t, w.nodes[city], w.Keys[city], w.size(city)-1, street, []uint64{0}, m.GetConsistentFrom(), now(w))
 		}},
-		{name: "an older checkpoint that leads nowhere", reason: "nothing leads", quiet: true, forge: func(t *testing.T, w *world, m *dubanv1.SyncLetter) *dubanv1.SyncLetter {
-			require.Empty(t, w.nodes[street].take(t, bare(m)).GetRefused())
-			fork := w.forked(t, city, 7)
-			forged := craft(t, fork, w.Keys[city], 0, street, nil, 0, now(w))
-			point, err := journal.ParseCheckpoint(forged.GetLetter().GetCheckpoint())
-			require.NoError(t, err)
-			forged.ConsistentFrom = point.Size
-			return forged
+		{name: "an older checkpoint without a proof", reason: "its proof begins at size 0", again: true, quiet: true, forge: older},
+		{name: "an older checkpoint that leads nowhere", reason: "nothing leads", again: true, quiet: true, forge: func(t *testing.T, w *world, m *dubanv1.SyncLetter) *dubanv1.SyncLetter {
+			m = older(t, w, m)
+			m.ConsistentFrom = 7
+			return m
+		}},
+		{name: "a proof that begins elsewhere", reason: "its proof begins at size 3", again: true, quiet: true, forge: func(_ *testing.T, _ *world, m *dubanv1.SyncLetter) *dubanv1.SyncLetter {
+			m.ConsistentFrom = 3
+			return m
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -211,8 +213,13 @@ func TestForgeries(t *testing.T) {
 			up.address(t)
 			forged := c.forge(t, w, proto.Clone(up.next(t, s, plenty)[0]).(*dubanv1.SyncLetter))
 			sizeBefore := kept(t, s)
-			for range 3 {
+			for i := range 12 {
 				ack := s.take(t, proto.Clone(forged).(*dubanv1.SyncLetter))
+				if c.again && i < 7 {
+					require.Empty(t, ack.GetRefused(), "an honest sender may do better")
+					require.Equal(t, sizeBefore, ack.GetPosition().GetSize())
+					continue
+				}
 				require.Contains(t, ack.GetRefused(), c.reason)
 			}
 			require.Len(t, s.got(t, city), 3)
@@ -254,6 +261,13 @@ func TestForgeries(t *testing.T) {
 			require.GreaterOrEqual(t, len(s.got(t, city)), 4, "true letters are taken")
 		})
 	}
+}
+
+// older is a letter of another history, of a size that the street has passed.
+func older(t *testing.T, w *world, m *dubanv1.SyncLetter) *dubanv1.SyncLetter {
+	require.Empty(t, w.nodes[street].take(t, bare(m)).GetRefused())
+	fork := w.forked(t, city, 7)
+	return craft(t, fork, w.Keys[city], 0, street, nil, 0, w.clock.Now().UnixMicro())
 }
 
 // People settle it: the sender is taken again, where it continues what was kept.

@@ -26,6 +26,7 @@ const (
 type refusal struct {
 	kind   string // empty where no evidence is kept
 	proven bool   // by the sender's own signatures
+	again  bool   // may come right when more is sent, so it isn't held against anybody at once
 	reason string
 	from   uint64 // number in the sender's journal, of the first entry that is refused
 }
@@ -34,7 +35,7 @@ type refusal struct {
 func (r *refusal) Error() string { return r.reason }
 
 func refuse(kind, format string, args ...any) *refusal {
-	return &refusal{kind: kind, reason: fmt.Sprintf(format, args...),
+	return &refusal{kind: kind, reason: fmt.Sprintf(format, args...), again: kind == wrongGap,
 		proven: kind == provenFork || kind == provenTime || kind == provenNumber}
 }
 
@@ -46,7 +47,6 @@ const (
 	linkSame              // the root is known
 	linkLater             // continues what is kept
 	linkEarlier
-	linkStale // its proof begins elsewhere than at what is kept
 )
 
 // marks are those taken before that lie next to a checkpoint; nil where there is none.
@@ -74,7 +74,7 @@ func linked(h head, point journal.Checkpoint, near marks, m *dubanv1.SyncLetter)
 	case point.Size == h.size, near.same != nil:
 		return linkSame, nil
 	case m.GetConsistentFrom() != older.Size && newer.Size == point.Size:
-		return linkStale, nil
+		return 0, stale(m, h)
 	}
 	proof, err := fromWire(m.GetConsistency())
 	if err == nil && newer.Size == point.Size {
@@ -92,10 +92,15 @@ func linked(h head, point journal.Checkpoint, near marks, m *dubanv1.SyncLetter)
 		}
 	}
 	if m.GetConsistentFrom() != point.Size {
-		return linkStale, nil // it was sent before its sender knew what is kept: told that, it leads back, or is silent
+		return 0, stale(m, h) // told what is kept, the sender leads back, or is silent
 	}
 	// It can't be told from a fork, and whoever sent it may not be able to do better: not held against anybody.
-	return 0, &refusal{reason: fmt.Sprintf("nothing leads from the checkpoint of size %d to one that was taken before; kept is one of size %d", point.Size, h.size)}
+	return 0, &refusal{again: true, reason: fmt.Sprintf("nothing leads from the checkpoint of size %d to one that was taken before; kept is one of size %d", point.Size, h.size)}
+}
+
+// stale is what was sent before its sender knew what is kept here.
+func stale(m *dubanv1.SyncLetter, h head) *refusal {
+	return &refusal{again: true, reason: fmt.Sprintf("its proof begins at size %d, and kept is a checkpoint of size %d", m.GetConsistentFrom(), h.size)}
 }
 
 // opened is a letter that was checked in itself.

@@ -1,6 +1,7 @@
 package letters_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"testing"
@@ -143,23 +144,23 @@ func (p *patched) Next(ctx context.Context, child jurisdiction.Code, at []*duban
 func TestPatchedDistrict(t *testing.T) {
 	for name, c := range map[string]struct {
 		reason string
-		change func(m *dubanv1.SyncLetter, nth int) *dubanv1.SyncLetter
+		change func(m *dubanv1.SyncLetter, first bool) *dubanv1.SyncLetter
 	}{
-		"changes": {"does not match the digest", func(m *dubanv1.SyncLetter, _ int) *dubanv1.SyncLetter {
+		"changes": {"does not match the digest", func(m *dubanv1.SyncLetter, _ bool) *dubanv1.SyncLetter {
 			m.Letter.Entries[0].Payload = []byte("handled")
 			return m
 		}},
-		"holds back": {"held back", func(m *dubanv1.SyncLetter, nth int) *dubanv1.SyncLetter {
-			if nth == 0 {
+		"holds back": {"held back", func(m *dubanv1.SyncLetter, first bool) *dubanv1.SyncLetter {
+			if first {
 				return nil
 			}
 			return m
 		}},
-		"readdresses": {"addresses", func(m *dubanv1.SyncLetter, _ int) *dubanv1.SyncLetter {
+		"readdresses": {"addresses", func(m *dubanv1.SyncLetter, _ bool) *dubanv1.SyncLetter {
 			m.Letter.Addressee = string(street)
 			return m
 		}},
-		"speaks for the city": {"is no journal above", func(m *dubanv1.SyncLetter, _ int) *dubanv1.SyncLetter {
+		"speaks for the city": {"is no journal above", func(m *dubanv1.SyncLetter, _ bool) *dubanv1.SyncLetter {
 			m.Letter.Journal = make([]byte, 16)
 			return m
 		}},
@@ -174,13 +175,15 @@ func TestPatchedDistrict(t *testing.T) {
 				up.opens(t, fmt.Sprint("other", i), 3, second)
 				federationtest.Until(t, "the district has it", func() bool { return len(d.got(t, city)) == 2*(i+1) })
 			}
-			nth := 0
+			var first []byte
 			bad := &patched{Below: d.post, change: func(m *dubanv1.SyncLetter) *dubanv1.SyncLetter {
 				if m.GetLetter().GetAddressed() == nil {
 					return m
 				}
-				nth++
-				return c.change(m, nth-1)
+				if first == nil {
+					first = m.GetLetter().GetAddressed().GetHeader()
+				}
+				return c.change(m, bytes.Equal(first, m.GetLetter().GetAddressed().GetHeader()))
 			}}
 			if name == "readdresses" {
 				bad.Below = otherwise{d.post, second}
