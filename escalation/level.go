@@ -1,7 +1,6 @@
 package escalation
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -171,8 +170,7 @@ func (b *batch) reopened(ctx context.Context, id journal.ID, e *journal.Entry, r
 	return b.plant(ctx, id, o, opening)
 }
 
-// disputed starts the next round: here, where the case is of this node; otherwise this node waits for the round's levels
-// from below, and opens its own level when they bring nothing in time.
+// disputed starts the next round.
 func (b *batch) disputed(ctx context.Context, id journal.ID, e *journal.Entry, d *dubanv1.LevelDisputed) error {
 	a, caseJournal, err := b.find(ctx, d.GetAlertId())
 	if err != nil {
@@ -185,10 +183,20 @@ func (b *batch) disputed(ctx context.Context, id journal.ID, e *journal.Entry, d
 	if _, ok, err := b.speaksFor(ctx, id, caseJournal); err != nil || !ok {
 		return err
 	}
+	return b.newRound(ctx, a, caseJournal, e, d)
+}
+
+// newRound starts the round after a dispute: here, where the case is of this node; otherwise this node waits for the
+// round's levels from below, and opens its own level when they bring nothing in time.
+func (b *batch) newRound(ctx context.Context, a *alert.Alert, caseJournal journal.ID, e *journal.Entry, d *dubanv1.LevelDisputed) error {
+	if l := a.Level(d.GetRound(), d.GetLevel()); l != nil && !l.HandledInTime() {
+		b.log.Warn("a dispute of what was not handled", slog.String("alert", a.ID))
+		return nil
+	}
 	if caseJournal == b.own {
 		return b.nextRound(ctx, a, e, d)
 	}
-	j, err := b.judgesLevels(ctx, id, e)
+	j, err := b.judgesLevels(ctx, e.Journal, e)
 	if err != nil {
 		return err
 	}
@@ -228,7 +236,7 @@ func (b *batch) nextRound(ctx context.Context, a *alert.Alert, e *journal.Entry,
 	return b.carefully(func() error { return b.open(ctx, openings, 0, 0) })
 }
 
-// fromAbove does what a letter asks for: a dispute by the office above starts a new round at the agency's node.
+// fromAbove does what a letter asks for: a dispute by an office above starts a new round.
 func (b *batch) fromAbove(ctx context.Context, e *journal.Entry) error {
 	said, err := alertview.FromAbove(e)
 	if err != nil {
@@ -236,26 +244,24 @@ func (b *batch) fromAbove(ctx context.Context, e *journal.Entry) error {
 		return nil
 	}
 	for i := range said {
-		if s := &said[i]; s.Kind == uint32(dubanv1.EntryKind_ENTRY_KIND_LEVEL_DISPUTED) {
-			d := new(dubanv1.LevelDisputed)
-			if err := proto.Unmarshal(s.Payload, d); err != nil {
-				b.unreadable(s.Journal, s, err)
-				continue
-			}
-			a, err := b.load(ctx, d.GetAlertId(), b.own)
-			if err != nil {
-				return err
-			}
-			if a == nil || !bytes.Equal(a.Levels[0].Opening.GetJournal(), b.own[:]) {
-				continue // addressed here as to an office, not as to the agency's node
-			}
-			if l := a.Level(d.GetRound(), d.GetLevel()); l != nil && !l.HandledInTime() {
-				b.log.Warn("a dispute of what was not handled", slog.String("alert", a.ID))
-				continue
-			}
-			if err := b.nextRound(ctx, a, s, d); err != nil {
-				return err
-			}
+		s := &said[i]
+		if s.Kind != uint32(dubanv1.EntryKind_ENTRY_KIND_LEVEL_DISPUTED) {
+			continue
+		}
+		d := new(dubanv1.LevelDisputed)
+		if err := proto.Unmarshal(s.Payload, d); err != nil {
+			b.unreadable(s.Journal, s, err)
+			continue
+		}
+		a, caseJournal, err := b.find(ctx, d.GetAlertId())
+		if err != nil {
+			return err
+		}
+		if a == nil {
+			continue // it was opened above alone: nothing of it is here
+		}
+		if err := b.newRound(ctx, a, caseJournal, s, d); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -469,3 +469,48 @@ func TestDisputeByLetter(t *testing.T) {
 	}
 	s.levels()
 }
+
+// The city disputes what the district did at level 2: the letter reaches both nodes below. The round begins at the street
+// alone; where the street brings nothing, the district goes on after the grace.
+func TestDisputeByTheCity(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		w, s, d, c := late(t, "C-1")
+		w.until("2026-03-10 09:00")
+		if err := d.handles("C-1", d.office()); err != nil {
+			t.Fatal(err)
+		}
+		w.until("2026-03-11 09:00")
+		if err := c.disputes("C-1", c.office()); err != nil {
+			t.Fatal(err)
+		}
+		if away {
+			s.off = true
+		} else {
+			c.letter(s, 0)
+		}
+		c.letter(d, 0)
+		w.settle()
+		before := []string{level1 + "PASSED 03-04 09:30 03-10 00:00", "late_collection 1.2 legal_office@120116 DISPUTED 03-10 09:00 03-14 00:00"}
+		round2 := "late_collection 2.1 legal_unit@120116013 "
+		if away {
+			want(t, d, "C-1", before...)
+		} else {
+			want(t, d, "C-1", append(before, round2+"OPEN 03-11 09:00 03-17 00:00")...)
+		}
+		w.until("2026-03-17 00:00")
+		if n := len(d.levels()); away && n != 1 {
+			t.Errorf("%d levels, early", n)
+		}
+		w.until("2026-03-17 02:00")
+		after := append(before, "late_collection 2.2 legal_office@120116 OPEN 03-17 02:00 03-21 00:00")
+		if !away {
+			after = append(before, round2+"PASSED 03-11 09:00 03-17 00:00", "late_collection 2.2 legal_office@120116 OPEN 03-17 00:00 03-21 00:00")
+		}
+		for _, n := range []*node{d, c} {
+			want(t, n, "C-1", after...)
+		}
+		if l := top(d.only("C-1")); l.NotOpenedBelow != away || l.OnSilence != away {
+			t.Errorf("away %v: opened as %v", away, l)
+		}
+	}
+}
