@@ -176,6 +176,11 @@ func (c *child) received(from *conn, m *dubanv1.SyncResponse) {
 		return
 	}
 	l.asked = 0
+	if a := m.GetAck(); a != nil {
+		if id, err := journal.IDFrom(a.GetJournal()); err == nil && uint64(l.to.disk.Durable(id)) < a.GetSize() {
+			c.n.h.fail(l.to, "what is acknowledged is durable", "it acknowledged %d entries of journal %s, and %d are durable", a.GetSize(), id, l.to.disk.Durable(id))
+		}
+	}
 	l.core.Received(m, c.n.micros())
 	if l == c.parent {
 		s := l.core.Status()

@@ -59,6 +59,7 @@ type ask struct {
 	what string
 	do   func(ctx context.Context, id string) (*dubanv1.Receipt, error)
 	then func(ok bool)
+	must bool // it is in order: a refusal is wrong
 	id   string
 	left int
 }
@@ -84,10 +85,14 @@ func (h *history) asks(a *ask) {
 		return
 	}
 	r, err := a.do(context.Background(), a.id)
-	if err != nil && (!refused(err) || n.disbelieved()) {
+	if err != nil && n.disbelieved() {
 		n.trace("fails", a.what, 0, 0)
 		n.after()
 		again()
+		return
+	}
+	if err != nil && (a.must || !refused(err)) {
+		h.fail(n, "what is in order is taken", "%s: %v", a.what, err)
 		return
 	}
 	if err != nil {
@@ -101,6 +106,11 @@ func (h *history) asks(a *ask) {
 	n.out(func() {
 		answered = true
 		n.answered(r)
+		if h.rng.IntN(8) == 0 && a.left > 1 {
+			n.trace("is not heard", a.what, 0, 0)
+			again() // the answer is lost
+			return
+		}
 		h.at(h.now+1, func() { a.then(true) })
 	})
 	n.after()
@@ -191,7 +201,60 @@ func (c *enforcement) opens(procedure, source string) {
 }
 
 func (c *enforcement) asks(what string, do func(ctx context.Context, id string) (*dubanv1.Receipt, error)) {
-	c.h.asks(&ask{n: c.n, what: c.id + " " + what, do: do, then: c.next})
+	if c.h.rng.IntN(6) == 0 {
+		c.probe()
+	}
+	// A clock that was put right makes times of before look like the future.
+	c.h.asks(&ask{n: c.n, what: c.id + " " + what, do: do, then: c.next, must: c.h.plan.jumps == 0})
+}
+
+// probe asks for what has to be refused.
+func (c *enforcement) probe() {
+	n, other := c.n, c.h.nodes[0]
+	if n == other {
+		other = c.h.nodes[1]
+	}
+	if !n.up || n.disbelieved() {
+		return
+	}
+	now := n.micros()
+	closing := &dubanv1.StageRecorded{CaseId: c.id, Stage: "service", CompletedUs: now, Handler: hand(n.code, 0),
+		Documents: []*dubanv1.Document{document("service_receipt")}, Fields: map[string]string{"served_on": "2026-01-05", "service_method": "direct"}}
+	who, what := agencyOf(n.code), ""
+	do := func() (*dubanv1.Receipt, error) {
+		return n.intake.RecordStage(ctx, who, &dubanv1.RecordStageRequest{Stage: closing})
+	}
+	switch c.h.rng.IntN(4) {
+	case 0:
+		what = "a stage that can't come now"
+		closing.Stage, closing.Documents, closing.Fields = "acceptance", nil, map[string]string{"no": "field"}
+	case 1:
+		what, who = "another agency's word", agencyOf(other.code)
+		do = func() (*dubanv1.Receipt, error) {
+			sum := sha256.Sum256([]byte("probe"))
+			return n.intake.AttachEvidence(ctx, who, &dubanv1.AttachEvidenceRequest{
+				Evidence: &dubanv1.EvidenceAttached{CaseId: c.id, Name: "probe", Sha256: sum[:], Size: 1, MediaType: "image/jpeg"}})
+		}
+	case 2:
+		what = "a stage of the future"
+		closing.CompletedUs = now + week.Microseconds()
+	default:
+		what = "another case by the same id"
+		if st, _, _ := n.cases.State(ctx, n.own, c.id); st == nil {
+			return
+		}
+		do = func() (*dubanv1.Receipt, error) {
+			return n.intake.OpenCase(ctx, who, &dubanv1.OpenCaseRequest{OccurredUs: now - 1e9, Case: &dubanv1.CaseOpened{
+				CaseId: c.id, Number: "SIM-again", Agency: agencyID(n.code), Item: item, Procedure: "inspection", Source: "plan",
+				Handler: hand(n.code, 0), Party: &dubanv1.Party{Name: "nobody", Kind: "citizen"}}})
+		}
+	}
+	if _, err := do(); err == nil {
+		c.h.fail(n, "what is not in order is refused", "case %s: %s was taken", c.id, what)
+	} else if !refused(err) {
+		c.h.fail(n, "what is not in order is refused", "case %s: %s: %v", c.id, what, err)
+	}
+	n.after()
 }
 
 func (c *enforcement) stage(m *dubanv1.StageRecorded) {

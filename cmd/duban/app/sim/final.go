@@ -1,13 +1,17 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"duban.internal/escalation"
 	"duban.internal/escalation/alert"
+	"duban.internal/escalation/alertview"
 	"duban.internal/escalation/rule"
 	"duban.internal/federation/letters"
 	"duban.internal/node/journal"
@@ -25,7 +29,7 @@ import (
 //     from the entries alone.
 //   - Every level that was not handled in time is followed by the next, and every one that was, by none that still stands.
 //   - What was answered is there.
-//   - Folding the entries anew gives the tables.
+//   - Folding the entries anew gives the tables; what they say of a level is what was seen to be written of it.
 
 // rest lets everything come to rest and judges it.
 func (h *history) rest() {
@@ -208,9 +212,21 @@ func (h *history) judgeLevels() {
 			}
 		}
 	}
-	for key, l := range h.sight.levels {
+	keys := slices.SortedFunc(maps.Keys(h.sight.levels), func(a, b levelKey) int {
+		return cmp.Or(cmp.Compare(a.alert, b.alert), cmp.Compare(a.round, b.round), cmp.Compare(a.level, b.level))
+	})
+	for _, key := range keys {
 		if h.bad != nil {
 			return
+		}
+		l := h.sight.levels[key]
+		row, ok, _ := l.writer.store.Get(ctx, l.writer.own, alertview.Level, key.alert, int64(key.round), int64(key.level))
+		late := int64(0)
+		if l.late {
+			late = 1
+		}
+		if !ok || row[handledColumn] != l.handled || row[lateColumn] != late {
+			h.fail(l.writer, "tables say what was written", "alert %.12s round %d level %d was handled at %d, late %d; the table has %v", key.alert, key.round, key.level, l.handled, late, row)
 		}
 		if l.opening.GetCaseId() == "" {
 			continue

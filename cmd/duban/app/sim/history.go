@@ -183,10 +183,12 @@ func (h *history) faults() {
 			}
 			n.trace("clock jumps", "", by, 0)
 			n.skew += by
+			n.troubled = h.now
 			n.poke(0)
 			h.at(h.now+h.rng.Int64N((2*24*time.Hour).Microseconds()), func() {
 				n.trace("clock put right", "", 0, 0)
 				n.skew -= by
+				n.troubled = h.now
 				n.poke(0)
 			})
 		})
@@ -207,6 +209,7 @@ func (h *history) sever(n *node, lines []line, by int) {
 			continue // mended before
 		}
 		h.net.cut[l] += by
+		l.from.troubled, l.to.troubled = h.now, h.now
 	}
 	n.trace("line", map[int]string{1: "cut", -1: "mended"}[by], int64(len(lines)), 0)
 }
@@ -229,6 +232,9 @@ func (h *history) mend() {
 	h.mended = true
 	h.crowd.closed = true
 	clear(h.net.cut)
+	for _, n := range h.nodes {
+		n.troubled = h.now
+	}
 	for _, c := range h.net.conns {
 		c.upBroken, c.downBroken = c.upBroken && !c.parentOpen, c.downBroken && !c.childOpen
 	}

@@ -59,9 +59,10 @@ type node struct {
 	disk   *memory.Disk
 	skew   int64 // its clock less the true time, microseconds
 
-	life  int // how often it started
-	up    bool
-	since int64 // by its clock
+	life     int   // how often it started
+	troubled int64 // when something last went wrong with it or its lines, true time
+	up       bool
+	since    int64 // by its clock
 
 	store    *engine
 	registry *registry.Registry
@@ -108,6 +109,7 @@ func (n *node) wrote() {
 func (n *node) start() {
 	n.life, n.up, n.since, n.wakeAt, n.stepAt = n.life+1, true, n.micros(), 0, 0
 	n.trace("up", "", int64(n.life), 0)
+	n.troubled = n.h.now
 	n.store = &engine{n: n, Store: memory.Open(memory.Config{Disk: n.disk, Folds: folds, Tables: tables(), Known: known, Clock: n, Salt: n.h.salt})}
 	n.guardClock()
 	n.registry = registry.NewSharing(n.store, n.h.city.compiled)
@@ -148,6 +150,7 @@ func (n *node) crash() {
 		return
 	}
 	lost := n.disk.Dirty()
+	n.troubled = n.h.now
 	n.up, n.held, n.syncing = false, nil, false
 	n.store.Crash()
 	n.trace("crash", fmt.Sprint(lost), 0, 0)
@@ -176,12 +179,15 @@ func (n *node) poke(after time.Duration) {
 }
 
 // maxSteps is more than any backlog of a history takes.
-const maxSteps = 10_000
+const maxSteps = 1_000
 
 // step lets the runner and the uplink do what there is to do.
 func (n *node) step() {
 	n.h.steps++
-	for range maxSteps {
+	for i := range maxSteps {
+		if i == maxSteps-1 {
+			n.h.fail(n, "the runner goes on", "%d steps, and still busy", maxSteps)
+		}
 		busy, wake, err := n.runner.Step(context.Background())
 		if err != nil && n.disbelieved() {
 			n.poke(time.Hour) // the driver logs and tries again

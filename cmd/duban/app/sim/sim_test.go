@@ -1,29 +1,70 @@
 package sim
 
 import (
+	"bufio"
 	"context"
-	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 )
 
-func TestTry(t *testing.T) {
-	n, _ := strconv.Atoi(os.Getenv("N"))
-	seed, _ := strconv.Atoi(os.Getenv("SEED"))
-	o := Options{Seed: uint64(seed), Histories: max(1, n)}
-	if os.Getenv("TRACE") != "" {
-		o.Trace = os.Stdout
+// seeds are those that ever failed, with the size of their tree.
+func seeds(t *testing.T) (out []Options) {
+	f, err := os.Open("testdata/seeds")
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 2 || strings.HasPrefix(fields[0], "#") {
+			continue
+		}
+		nodes, err1 := strconv.Atoi(fields[0])
+		seed, err2 := strconv.ParseUint(fields[1], 10, 64)
+		if err1 != nil || err2 != nil {
+			t.Fatalf("testdata/seeds: %q", lines.Text())
+		}
+		out = append(out, Options{Nodes: nodes, Seed: seed, Histories: 1})
+	}
+	return out
+}
+
+func run(t *testing.T, o Options) Report {
+	t.Helper()
 	r, err := Run(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Printf("%+v per minute %.0f\n", r, r.PerMinute())
 	if r.Violation != nil {
-		for _, l := range r.Violation.Last {
-			fmt.Println(l)
-		}
-		t.Fatal(r.Violation)
+		t.Fatal(r.Text())
+	}
+	return r
+}
+
+func TestSimulate(t *testing.T) {
+	r := run(t, Options{Seed: 1, Histories: 4, Nodes: 12})
+	t.Logf("%d histories, %.0f a minute; %d levels, %d on silence, %d withdrawn", r.Histories, r.PerMinute(), r.Levels, r.Silent, r.Withdrawn)
+	if r.Levels == 0 || r.Handled == 0 || r.Crashes == 0 {
+		t.Errorf("nothing happened: %+v", r)
+	}
+}
+
+func TestSeedsThatFailed(t *testing.T) {
+	for _, o := range seeds(t) {
+		t.Run(strconv.FormatUint(o.Seed, 10), func(t *testing.T) { run(t, o) })
+	}
+}
+
+// The same seeds are the same histories, whoever runs them at once.
+func TestSameSeedSameTrace(t *testing.T) {
+	a := run(t, Options{Seed: 7, Histories: 3, Nodes: 8, Workers: 1})
+	b := run(t, Options{Seed: 7, Histories: 3, Nodes: 8, Workers: 3})
+	if a.Hash != b.Hash || a.Steps != b.Steps {
+		t.Errorf("%s in %d steps, and %s in %d", a.Hash, a.Steps, b.Hash, b.Steps)
+	}
+	if c := run(t, Options{Seed: 8, Histories: 3, Nodes: 8}); c.Hash == a.Hash {
+		t.Error("other seeds have the same trace")
 	}
 }

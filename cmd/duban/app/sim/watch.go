@@ -3,11 +3,13 @@ package sim
 import (
 	"bytes"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"duban.internal/escalation/alertview"
 	"duban.internal/node/journal"
+	"duban.internal/node/jurisdiction"
 	"duban.internal/node/store"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
@@ -21,6 +23,9 @@ import (
 //   - No level opens over one of which this node knows that it was handled in time.
 //   - A level is withdrawn only for an entry that this node has, recorded before the limit ended; as witnessed only where a
 //     checkpoint over it was accepted within the grace.
+//   - A request is recorded once, however often it is asked.
+//   - The silence of a node is concluded only after the grace, and never of one that was up, with its lines whole, all along.
+//   - What a parent acknowledges is durable there.
 //   - Who was answered finds the entry, whatever crashed since.
 //
 // Of what was not synced nothing is remembered when its node crashes.
@@ -42,6 +47,7 @@ type told struct {
 // sight is what was seen in all journals together.
 type sight struct {
 	levels   map[levelKey]*level
+	records  map[string]bool // of cases, whole
 	kinds    [64]int
 	refusals int
 	silent   int // levels opened for want of word
@@ -67,7 +73,7 @@ type level struct {
 	reopened  bool
 }
 
-func newSight() sight { return sight{levels: map[levelKey]*level{}} }
+func newSight() sight { return sight{levels: map[levelKey]*level{}, records: map[string]bool{}} }
 
 // opened begins to look at a disk as it is.
 func (n *node) opened() {
@@ -172,6 +178,14 @@ func (n *node) judge(e *journal.Entry) {
 		h.sight.kinds[e.Kind]++
 	}
 	n.trace("writes", e.Stream, int64(e.Number), int64(e.Kind))
+	if payload(e) != nil {
+		key := n.name + e.Stream + string(rune(e.Kind)) + string(e.Payload)
+		if h.sight.records[key] {
+			h.fail(n, "a request is recorded once", "entry %d of %s was there before", e.Number, e.Stream)
+		}
+		h.sight.records[key] = true
+		n.eyes.undo = append(n.eyes.undo, func() { delete(h.sight.records, key) })
+	}
 	switch dubanv1.EntryKind(e.Kind) {
 	case dubanv1.EntryKind_ENTRY_KIND_LEVEL_OPENED:
 		o := new(dubanv1.LevelOpened)
@@ -238,9 +252,27 @@ func (n *node) opens(e *journal.Entry, o *dubanv1.LevelOpened) {
 	h.sight.levels[key] = &level{writer: n, number: e.Number, recorded: e.RecordedAt, opening: o, due: o.GetDueUs()}
 	if o.GetOnSilence() || o.GetNotOpenedBelow() {
 		h.sight.silent++
+		n.silence(e, o, below)
 	}
 	n.eyes.undo = append(n.eyes.undo, func() { delete(h.sight.levels, key) })
 	n.receives(o)
+}
+
+// silence judges a level that was opened for want of word.
+func (n *node) silence(e *journal.Entry, o *dubanv1.LevelOpened, below *level) {
+	if e.RecordedAt < o.GetStartUs()+n.h.plan.grace.Microseconds() {
+		n.h.fail(n, "silence is waited for", "alert %.12s level %d was opened on silence %d µs after it was due, the grace is %v",
+			o.GetAlertId(), o.GetLevel(), e.RecordedAt-o.GetStartUs(), n.h.plan.grace)
+	}
+	child := n.h.by[jurisdiction.Code(o.GetBelow())]
+	if below == nil || child == nil || child.parent != n || n.h.plan.loss > 0 {
+		return
+	}
+	// Who was up, in reach and believed since long before the level was due has sent a checkpoint since, and is no silent node.
+	if calm := max(child.troubled, n.troubled); calm < o.GetStartUs()-n.h.plan.beat.Microseconds()-(24*time.Hour).Microseconds() {
+		n.h.fail(n, "silence is not concluded of who speaks", "alert %.12s level %d was opened on the silence of %s, which was up and in reach since %s",
+			o.GetAlertId(), o.GetLevel(), child.name, time.UnixMicro(calm).UTC().Format(time.RFC3339))
+	}
 }
 
 // slack is by how much clocks may differ where a time is another node's.
