@@ -26,8 +26,8 @@ A new node gets a journal with a key of its own, an operator, and a row in topol
 the tree needs at its next start. What is renewed gets a new TLS key and certificate, under the names it was dialed by;
 journals, and the keys that sign them, stay as they are, so that nobody else has to change anything. Copy the folder to
 where it is used and start the node again.`,
-		Example: "  duban keygen issue keys --agency hedong-culture --office legal_office@120102\n" +
-			"  duban keygen issue keys --node 120102 --address 120102=hedong.example:7443\n" +
+		Example: "  duban keygen issue keys --node 120102 --address 120102=hedong.example:7443\n" +
+			"  duban keygen issue keys --agency hedong-culture --office legal_office@120102\n" +
 			"  duban keygen issue keys --renew --node 120116 --agency binhai-market\n" +
 			"  duban keygen issue keys --renew --all",
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -62,7 +62,7 @@ limits of the regulation, and escalates what nobody handled: one node for each c
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.PersistentFlags().Bool("json", false, "write for programs")
-	root.AddCommand(serve(), demonstrate(), simulate(), keygen(), verify(), rebuild(), version(),
+	root.AddCommand(serve(), demonstrate(), simulate(), keygen(), profiles(), verify(), rebuild(), version(),
 		&cobra.Command{Use: "exit-codes", Short: "What the numbers mean that commands end with", Long: exit.Help})
 	root.AddCommand(remote.Commands()...)
 	root.CompletionOptions.HiddenDefaultCmd = true

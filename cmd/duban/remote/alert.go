@@ -165,9 +165,10 @@ func alertShow() *cobra.Command {
 func alertHandle() *cobra.Command {
 	c := withNode(&cobra.Command{
 		Use: "handle ALERT", Short: "Handle a level (预警处理)", Args: cobra.ExactArgs(1),
-		Long: "Handle the open level that this node's office receives (预警处理). It takes an action and an explanation.",
-		Example: "  duban alert handle 3fa9c2 --action urge --explanation '已督促承办机构三日内送达' --by 法制科 \\\n" +
-			"      --identity keys/clients/office-legal_office-120116",
+		Long: "Handle the open level that this node's office receives (预警处理). It takes an action, by the profile's name\n" +
+			"(see `duban profile show`), and an explanation. Level 1 is the agency's own legal unit's: its certificate handles it.",
+		Example: "  duban alert handle 3fa9c2 --action explained --explanation '已补派执法人员' --by 机关法制机构 \\\n" +
+			"      --identity keys/clients/agency-binhai-market",
 	}, func(t *talk, args []string) error {
 		round, err := t.cmd.Flags().GetUint32("round")
 		if err != nil {
@@ -196,7 +197,7 @@ func alertHandle() *cobra.Command {
 func alertDispute() *cobra.Command {
 	c := withNode(&cobra.Command{
 		Use: "dispute ALERT", Short: "Dispute the handling of the level below (提出异议): a new round starts", Args: cobra.ExactArgs(1),
-		Example: "  duban alert dispute 3fa9c2 --reason '说明与案卷不符' --by 市政府法制机构 --identity keys/clients/office-legal_office-120000",
+		Example: "  duban alert dispute 3fa9c2 --reason '说明与案卷不符' --by 区政府法制机构 --identity keys/clients/office-legal_office-120116",
 	}, func(t *talk, args []string) error {
 		answer, err := call(t, dubanv1.NewAlertServiceClient(t.conn).DisputeAlert, &dubanv1.DisputeAlertRequest{
 			RequestId: t.requestID(), AlertId: args[0], Reason: t.text("reason"), DisputedBy: t.text("by"),

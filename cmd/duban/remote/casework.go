@@ -92,9 +92,11 @@ func caseOpen() *cobra.Command {
 func caseStage() *cobra.Command {
 	c := write(&cobra.Command{
 		Use: "stage CASE STAGE", Short: "Record that a stage (环节) was completed", Args: cobra.ExactArgs(2),
-		Example: "  duban case stage 2026-0017 filing --completed '2026-03-02 15:00' --officer officer-1 --officer officer-2 \\\n" +
-			"      --handler officer-1 --result filed --document filing_approval=津滨市监立〔2026〕17号 --field cause=无照经营\n" +
-			"  duban case stage 2026-0017 investigation --handler officer-1 --document record=B-17@record.pdf   # uploads record.pdf first",
+		Long: "Record that a stage (环节) was completed. Which stages there are, and what each takes, `duban profile show` tells.",
+		Example: "  duban case stage 2026-0017 filing --officer officer-1 --officer officer-2 --handler officer-1 --result filed \\\n" +
+			"      --document filing_approval=津滨市监立〔2026〕17号 --field cause=无照经营\n" +
+			"  duban case stage 2026-0017 investigation --officer officer-1 --officer officer-2 --handler officer-1 \\\n" +
+			"      --field certificate_shown=yes --document investigation_report=B-17@report.pdf   # uploads report.pdf first",
 	}, func(t *talk, args []string) (*dubanv1.Receipt, error) {
 		completed, err := t.micros("completed")
 		if err != nil {
@@ -229,7 +231,7 @@ func (t *talk) upload(path string) (*dubanv1.UploadAttachmentResponse, error) {
 func caseExplain() *cobra.Command {
 	c := write(&cobra.Command{
 		Use: "explain CASE", Short: "Explain an anomaly (说明理由)", Args: cobra.ExactArgs(1),
-		Example: "  duban case explain 2026-0017 --subject penalty_reduced --text '主动消除危害后果' --officer officer-1",
+		Example: "  duban case explain 2026-0017 --subject cause_changed --text '补充调查后认定无证经营' --officer officer-1",
 	}, func(t *talk, args []string) (*dubanv1.Receipt, error) {
 		answer, err := call(t, dubanv1.NewCaseServiceClient(t.conn).GiveExplanation, &dubanv1.GiveExplanationRequest{
 			RequestId: t.requestID(), Explanation: &dubanv1.ExplanationGiven{
@@ -277,7 +279,7 @@ func caseDecide() *cobra.Command {
 	c := write(&cobra.Command{
 		Use: "decide-correction CASE CORRECTION", Short: "Approve or reject a correction (修改审批)", Args: cobra.ExactArgs(2),
 		Example: "  duban case decide-correction 2026-0017 c1 --approve --by 法制科 --identity keys/clients/office-legal_office-120116\n" +
-			"  duban case decide-correction 2026-0017 c1 --reject --reason 证据不足 --by 法制科",
+			"  duban case decide-correction 2026-0017 c2 --reject --reason 证据不足 --by 法制科",
 	}, func(t *talk, args []string) (*dubanv1.Receipt, error) {
 		if t.yes("approve") == t.yes("reject") {
 			return nil, fault.Refuse(fault.Invalid, "flags", fault.Field{Field: "--approve", Description: "expected one of --approve and --reject"})

@@ -201,5 +201,25 @@ func (t *talk) micros(name string) (int64, error) {
 func group(use, short, long string, commands ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Long: long}
 	c.AddCommand(commands...)
+	var examples []string
+	for _, sub := range commands {
+		examples = append(examples, first(sub.Example, "  duban "+use+" "+sub.Name()+" "))
+	}
+	c.Example = strings.Join(examples, "\n")
 	return c
+}
+
+// first is the first command of an example that begins so, with the lines that go on.
+func first(example, begin string) string {
+	var out []string
+	for line := range strings.SplitSeq(example, "\n") {
+		if len(out) == 0 && !strings.HasPrefix(line, begin) {
+			continue
+		}
+		out = append(out, line)
+		if !strings.HasSuffix(line, "\\") {
+			break
+		}
+	}
+	return strings.Join(out, "\n")
 }

@@ -67,7 +67,8 @@ func agencyList() *cobra.Command {
 func officers() *cobra.Command {
 	c := write(&cobra.Command{
 		Use: "register ID", Short: "Put an officer and the certificate on record, or a new version", Args: cobra.ExactArgs(1),
-		Example: "  duban officer register officer-1 --name 甲 --agency binhai-market --certificate 020116001 --valid-until 2030-01-01",
+		Example: "  duban officer register officer-1 --name 甲 --agency binhai-market --certificate 020116001 --valid-until 2030-01-01\n" +
+			"  duban officer register officer-2 --name 乙 --agency binhai-market --certificate 020116002",
 	}, func(t *talk, args []string) (*dubanv1.Receipt, error) {
 		from, err := t.micros("valid-from")
 		if err != nil {
