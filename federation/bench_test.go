@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"duban.internal/federation/federationtest"
 	"duban.internal/node/store"
@@ -37,8 +38,10 @@ func BenchmarkCatchUp(b *testing.B) {
 		}
 		done += len(commands)
 	}
+	var used time.Duration
 	for b.Loop() {
 		b.StopTimer()
+		begun := processor(b)
 		parent := openStore(b, tree, district, b.TempDir())
 		b.StartTimer()
 		mid := tree.Start(b, district, parent, federationtest.Options{})
@@ -47,6 +50,7 @@ func BenchmarkCatchUp(b *testing.B) {
 			return low.Uplink.Status().Acknowledged[tree.ID(street)] == entries
 		})
 		b.StopTimer()
+		used += processor(b) - begun
 		low.Stop()
 		mid.Stop()
 		if err := parent.Close(); err != nil {
@@ -55,4 +59,5 @@ func BenchmarkCatchUp(b *testing.B) {
 		b.StartTimer()
 	}
 	b.ReportMetric(entries*float64(b.N)/b.Elapsed().Seconds(), "entries/s")
+	b.ReportMetric(float64(used.Microseconds())/float64(entries*b.N), "cpu-us/entry") // both ends
 }

@@ -122,10 +122,12 @@ func same(t testing.TB, a, b federationtest.EngineStore, id journal.ID) {
 // countersigned checks what a child has kept of its parent's word.
 func countersigned(t testing.TB, tree *federationtest.Tree, s federationtest.EngineStore, child, parent jurisdiction.Code) journal.Checkpoint {
 	t.Helper()
-	row, ok, err := s.Get(context.Background(), tree.ID(child), federation.Acknowledged)
-	if err != nil || !ok {
-		t.Fatalf("%s: nothing acknowledged, %v", child, err)
-	}
+	var row store.Row
+	federationtest.Until(t, "the parent's word is kept", func() bool {
+		r, ok, err := s.Get(context.Background(), tree.ID(child), federation.Acknowledged)
+		row = r
+		return ok && err == nil && r[0] == int64(size(s, tree.ID(child)))
+	})
 	point, err := tree.Keys[child].Public().Open(row[2].([]byte))
 	if err != nil {
 		t.Fatal(err)
@@ -176,9 +178,10 @@ func TestStreetToCity(t *testing.T) {
 	if p := countersigned(t, tree, stores[street], street, district); p.Size != 500 {
 		t.Errorf("acknowledged at %d", p.Size)
 	}
-	if _, ok, err := stores[district].Get(context.Background(), tree.ID(street), federation.Acknowledged); err != nil || !ok {
-		t.Errorf("the district has no word of the city about the street: %v", err)
-	}
+	federationtest.Until(t, "the district keeps the city's word about the street", func() bool {
+		_, ok, err := stores[district].Get(context.Background(), tree.ID(street), federation.Acknowledged)
+		return ok && err == nil
+	})
 
 	// Idle nodes tell their time: it goes on at the city, also of a street that the city never spoke with.
 	for _, code := range []jurisdiction.Code{district, street} {

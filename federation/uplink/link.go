@@ -35,6 +35,7 @@ type link struct {
 	kinds  *Announce
 	last   witnessRun    // what the node at the other end countersigned past the parent
 	moved  chan struct{} // has room for one: its word came
+	kept   chan error    // nil while nothing is being stored
 }
 
 type keepKey struct {
@@ -58,7 +59,13 @@ func (u *Uplink) link(n topology.Node, address string, config *tls.Config, porti
 // run sends until ctx ends or the store fails.
 func (l *link) run(ctx context.Context) error {
 	l.core = NewCore(l.portion)
-	defer l.closeStream()
+	defer func() {
+		l.closeStream()
+		if l.kept != nil {
+			<-l.kept
+			l.kept = nil
+		}
+	}()
 	c := l.u.cfg
 	never := make(chan time.Time)
 	var dial, tick, silence clock.Timer
@@ -135,6 +142,11 @@ func (l *link) run(ctx context.Context) error {
 					more = false
 				}
 			}
+		case err := <-l.kept:
+			l.kept = nil
+			if err != nil {
+				return fmt.Errorf("keeping what the nodes above said: %w", err)
+			}
 		case a := <-took:
 			l.core.Took(a)
 		case err := <-failed:
@@ -206,22 +218,31 @@ func (l *link) broken(id journal.ID, err error) error {
 	return nil
 }
 
-// keepAll stores the last word of each journal in one commit.
+// keepAll begins to store the last word of each journal in one commit, where none is on its way. Nothing waits for it: what
+// is lost of it is said again.
 func (l *link) keepAll(ctx context.Context) error {
+	if l.kept != nil {
+		return nil
+	}
 	said := map[jurisdiction.Code]int64{}
 	changes, err := l.changes(ctx, said)
 	if err != nil || len(changes) == 0 {
 		return err
 	}
-	_, errs := l.u.cfg.Store.Append(ctx, store.Command{Changes: changes})
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("keeping what the nodes above said: %w", err)
-	}
-	l.u.mu.Lock()
-	defer l.u.mu.Unlock()
-	for by, at := range said {
-		l.u.say(by, at, l.around == "")
-	}
+	kept := make(chan error, 1)
+	l.kept = kept
+	go func() {
+		_, errs := l.u.cfg.Store.Append(ctx, store.Command{Changes: changes})
+		err := errors.Join(errs...)
+		if err == nil {
+			l.u.mu.Lock()
+			for by, at := range said {
+				l.u.say(by, at, l.around == "")
+			}
+			l.u.mu.Unlock()
+		}
+		kept <- err
+	}()
 	return nil
 }
 
