@@ -78,6 +78,7 @@ func TestExamplesWork(t *testing.T) {
 	run("agency list", 0)
 	as("agency-binhai-market")
 	run("case open", 0)
+	require.Regexp(t, `^already recorded: entry \d+ of journal [0-9a-f]{32} at 20`, run("case open", 0), "without a request id, too")
 	run("case stage", 0)
 	run("case evidence", 0)
 	run("case stage", 1)

@@ -33,6 +33,7 @@ func TestEveryKindHasACode(t *testing.T) {
 		{exit.Remote(fault.New(fault.Invalid, "x")), exit.Refused},
 		{exit.Remote(fault.New(fault.Unavailable, "x")), exit.Unreachable},
 		{exit.Remote(fault.New(fault.Internal, "x")), exit.Failed},
+		{exit.Remote(fault.New(fault.Unauthenticated, "x")), exit.Unreachable}, // "does not accept the certificate"
 		{exit.Remote(context.DeadlineExceeded), exit.Unreachable},
 		{context.Canceled, exit.Interrupted},
 		{fault.New(fault.Corrupt, "x"), exit.Refused},
