@@ -105,14 +105,14 @@ func TestOverTheWire(t *testing.T) {
 	}
 	open(5)
 	arrived("five letters through the district")
-	address := d.Address
 	d.halt()
 	open(5)
 	arrived("five letters past the district")
-	n.run(d, federationtest.Options{Parent: c.Address, Listen: address})
+	n.run(d, federationtest.Options{Parent: c.Address})
 	federationtest.Until(t, "the district has what was told about its street", func() bool { return len(d.got(t, city)) == alerts })
 	s.halt()
 	open(5)
+	past.Parent = d.Address
 	n.run(s, past)
 	open(5)
 	arrived("all of them")
@@ -201,8 +201,8 @@ func TestPatchedDistrict(t *testing.T) {
 				info, _ := s.store.Journal(s.store.Own())
 				return s.Uplink.Status().Acknowledged[s.store.Own()] == info.Size
 			})
-			d.halt()
-			n.run(d, federationtest.Options{Parent: up.Address, Listen: d.Address})
+			n.run(d, federationtest.Options{Parent: up.Address})
+			n.run(s, federationtest.Options{Parent: d.Address})
 			came := func() bool { return len(s.got(t, city)) == 3 }
 			defer func() {
 				if t.Failed() {
