@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"duban.internal/escalation"
+	"duban.internal/escalation/alertview"
 	"duban.internal/node/clock"
 	"duban.internal/node/store"
 	dubanv1 "duban.internal/proto/duban/v1"
@@ -76,6 +77,7 @@ func chaos(t *testing.T, seed uint64) (w *world, counts [3]int) {
 		}
 		w.clock.Advance(time.Duration(rnd.IntN(30)) * time.Hour)
 		w.settle()
+		n.agrees()
 	}
 	s.parent, d.parent, d.off = d, c, false
 	for range 60 {
@@ -85,6 +87,7 @@ func chaos(t *testing.T, seed uint64) (w *world, counts [3]int) {
 	for _, n := range w.nodes {
 		n.levels()
 		n.nothingLies()
+		n.agrees()
 	}
 	page, err := c.alerts.ListAlerts(context.Background(), &dubanv1.ListAlertsRequest{PageSize: 1000})
 	if err != nil {
@@ -146,6 +149,58 @@ func (n *node) nothingLies() {
 				n.t.Errorf("%s: %s of alert %v, level %v, is left since %s", n.code, table.Name, rows[0][1], rows[0][3], n.local(rows[0][0].(int64)))
 			}
 		}
+	}
+}
+
+// agrees says that figures and the list of what is open count what the alerts show.
+func (n *node) agrees() {
+	n.t.Helper()
+	ctx := context.Background()
+	n.caller = n.office()
+	want, open := map[[2]int32]uint64{}, map[string]bool{}
+	page, err := n.alerts.ListAlerts(ctx, &dubanv1.ListAlertsRequest{PageSize: 1000})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, a := range page.Alerts {
+		if seen[a.AlertId] {
+			n.t.Errorf("%s lists alert %s twice", n.code, a.AlertId)
+		}
+		seen[a.AlertId] = true
+		for _, l := range a.Levels {
+			want[[2]int32{int32(l.Level), int32(l.State)}]++
+			if l.State == dubanv1.LevelState_LEVEL_STATE_OPEN || l.State == dubanv1.LevelState_LEVEL_STATE_OVERDUE {
+				open[a.AlertId] = true
+			}
+		}
+	}
+	page, err = n.alerts.ListAlerts(ctx, &dubanv1.ListAlertsRequest{PageSize: 1000, OpenOnly: true})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, a := range page.Alerts {
+		if !open[a.AlertId] {
+			n.t.Errorf("%s lists as open: %v", n.code, a)
+		}
+		delete(open, a.AlertId)
+	}
+	if len(open) != 0 {
+		n.t.Errorf("%s does not list as open: %v", n.code, open)
+	}
+	err = n.store.View(ctx, func(q store.Queryer) error {
+		figures, err := alertview.Figures(ctx, q, alertview.PlaceOf(n.store.Journals()), clock.Micros(n.clock.Now()))
+		for _, f := range figures {
+			k := [2]int32{int32(f.Level), int32(f.State)}
+			if want[k] != f.Count {
+				n.t.Errorf("%s: level %d %v: %d, want %d", n.code, f.Level, f.State, f.Count, want[k])
+			}
+			delete(want, k)
+		}
+		return err
+	})
+	if err != nil || len(want) != 0 {
+		n.t.Errorf("%s: not counted: %v, %v", n.code, want, err)
 	}
 }
 

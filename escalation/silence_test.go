@@ -161,6 +161,9 @@ func TestReopened(t *testing.T) {
 	if l := a.Levels[1]; a.Closed || l.State != dubanv1.LevelState_LEVEL_STATE_OPEN || l.DueUs != w.at("2026-03-20").UnixMicro() || l.ReopenReason != "nobody saw that" {
 		t.Errorf("reopened: %v", a)
 	}
+	for _, n := range []*node{d, c} {
+		n.agrees()
+	}
 	w.until("2026-03-19 23:59")
 	if a := c.only("C-1"); a.Levels[2].State != dubanv1.LevelState_LEVEL_STATE_WITHDRAWN {
 		t.Errorf("before its due time: %v", a)

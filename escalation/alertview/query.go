@@ -48,10 +48,12 @@ func PlaceOf(journals []store.Info) Place {
 	return p
 }
 
-// higher says that another level of the alert, in whichever journal or told from above, is higher than l.
+// higher says that another level of the alert, in whichever journal or told from above, goes before l as its top: one that
+// stands before any that was withdrawn, then the higher one.
 func (p Place) higher() string {
-	return fmt.Sprintf(`(EXISTS (SELECT 1 FROM level h WHERE h.alert_id = l.alert_id AND (h.round, h.level) > (l.round, l.level))
-		OR EXISTS (SELECT 1 FROM level_above h WHERE h.journal = %d AND h.alert_id = l.alert_id AND (h.round, h.level) > (l.round, l.level)))`, p.Own)
+	beats := `h.alert_id = l.alert_id AND (CASE WHEN h.withdrawn = 0 THEN 1 ELSE 0 END, h.round, h.level) >
+		(CASE WHEN l.withdrawn = 0 THEN 1 ELSE 0 END, l.round, l.level)`
+	return fmt.Sprintf(`(EXISTS (SELECT 1 FROM level h WHERE %s) OR EXISTS (SELECT 1 FROM level_above h WHERE h.journal = %d AND %s))`, beats, p.Own, beats)
 }
 
 // List gives a page of alert ids, by the due time of their top level, soonest first, and the token of the next page.
