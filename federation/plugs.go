@@ -15,7 +15,7 @@ type Above interface {
 	// Positions says where this node stands with every sender, for itself and for each jurisdiction below it.
 	Positions(ctx context.Context) ([]*dubanv1.LetterPosition, error)
 	// Take verifies a letter and makes it durable. What is wrong with a letter is said in the answer; an error is the
-	// node's own and ends the stream.
+	// node's own: the same letter is offered again after a while.
 	Take(ctx context.Context, letter *dubanv1.SyncLetter) (*dubanv1.SyncLetterAck, error)
 }
 

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 
 	"duban.internal/federation"
+	"duban.internal/node/clock"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
@@ -18,7 +20,7 @@ type stream struct {
 	cancel   context.CancelFunc
 	client   grpc.BidiStreamingClient[dubanv1.SyncRequest, dubanv1.SyncResponse]
 	received chan *dubanv1.SyncResponse
-	failed   chan error // has room for what each may say
+	failed   chan error // has room for one
 	send     chan *dubanv1.SyncRequest
 	bulk     chan *dubanv1.SyncRequest // goes when nothing else does
 	letters  chan *dubanv1.SyncLetter
@@ -56,12 +58,12 @@ func (l *link) open(ctx context.Context) error {
 		return nil
 	}
 	s := &stream{ctx: inside, cancel: cancel, client: client, received: make(chan *dubanv1.SyncResponse, 2*inFlight),
-		failed: make(chan error, 3), send: make(chan *dubanv1.SyncRequest, maxSend), bulk: make(chan *dubanv1.SyncRequest),
+		failed: make(chan error, 1), send: make(chan *dubanv1.SyncRequest, maxSend), bulk: make(chan *dubanv1.SyncRequest),
 		letters: make(chan *dubanv1.SyncLetter, maxLetters), took: make(chan *dubanv1.SyncLetterAck), serving: map[uint64]context.CancelFunc{}}
 	s.parts.Go(func() { s.failed <- s.read() })
 	s.parts.Go(s.write)
 	if l.u.cfg.Letters != nil {
-		s.parts.Go(func() { s.takeAll(l.u.cfg.Letters) })
+		s.parts.Go(func() { s.takeAll(l.u) })
 	}
 	l.stream = s
 	l.core.Opened(l.u.now())
@@ -126,26 +128,37 @@ func (s *stream) take(m *dubanv1.SyncLetter) bool {
 	}
 }
 
-// takeAll takes letters in their order.
-func (s *stream) takeAll(above federation.Above) {
+// takeAll takes letters in their order. A node that can't record for a while, for its clock is not believed perhaps, tries
+// again: the rest of the stream goes on.
+func (s *stream) takeAll(u *Uplink) {
 	for {
+		var m *dubanv1.SyncLetter
 		select {
-		case m := <-s.letters:
-			ack, err := above.Take(s.ctx, m)
-			if err != nil {
-				s.failed <- fmt.Errorf("taking a letter from above: %w", err)
+		case m = <-s.letters:
+		case <-s.ctx.Done():
+			return
+		}
+		ack, err := u.cfg.Letters.Take(s.ctx, m)
+		for pause := firstRetry; err != nil; pause = min(2*pause, longestPause) {
+			if s.ctx.Err() != nil {
 				return
 			}
-			select {
-			case s.took <- ack:
-			case <-s.ctx.Done():
+			u.cfg.Log.Warn("a letter from above can't be taken yet", "error", err)
+			if clock.Pause(s.ctx, u.cfg.Clock, pause) != nil {
 				return
 			}
+			ack, err = u.cfg.Letters.Take(s.ctx, m)
+		}
+		select {
+		case s.took <- ack:
 		case <-s.ctx.Done():
 			return
 		}
 	}
 }
+
+// firstRetry is how long a letter that could not be taken waits; each time it is twice as long.
+const firstRetry = time.Second
 
 // serve gives an attachment to who asks from above, or gives up on it.
 func (s *stream) serve(files federation.Files, ask *dubanv1.SyncFetch) {
