@@ -1,13 +1,20 @@
 // Package alert says how one alert (预警) goes: who opens which level when, who may handle or dispute it, how it stands.
 //
 // Everything here is pure: times and what a node knows come in, entries and refusals go out. A level exists only as an
-// entry; nothing here opens one by itself. LevelAt says which opening is due, Site.Next writes it, DecideHandling and
-// DecideDispute decide what an office asks for. Every node derives the same alert id from the same case, point and starting entry.
+// entry; nothing here opens one by itself. LevelAt says which opening is due, Site.Next writes it, DecideHandling,
+// DecideDispute and DecideReopen decide what an office asks for. Every node derives the same alert id from the same case, point and starting entry.
 //
 // A level is passed when the next one opens, closed when it was handled in time (before its due time, by the recording
 // time of the journal of the office that received it), and otherwise open. The last level of a ladder has no next one:
 // it stays open until it is handled, however late. A handling after the due time of any other level is kept and closes
 // nothing. A dispute of a handling in time starts a new round at level 1.
+//
+// A level that was opened for want of word may be withdrawn by who opened it: it then counts as never opened, and the
+// alert stands where the levels below left it. Its office may open it again, once, where the withdrawal rests on a
+// journal's claim alone; its limit counts from then, and what was handled below it no longer closes the round.
+//
+// Site.Derive says which level a node waits for that it never saw opened: what a silent or unwilling node below should have
+// opened, with the limits in between as though each had run out.
 package alert
 
 import (

@@ -1,6 +1,6 @@
 // Package alertservice serves alerts (预警) over gRPC: lists and shows them, and takes what the receiving offices do.
 //
-// A handling or dispute is decided by escalation/alert on what this node knows and appended on the version of the alert's
+// A handling, dispute or reopening is decided by escalation/alert on what this node knows and appended on the version of the alert's
 // stream that was seen before, so of two at once one is decided again. The same request sent twice is answered twice and
 // recorded once. Errors are fault errors; the server's interceptor turns them into codes. Who may read is decided before
 // (node/access); who may handle a level is decided here, for it depends on the level.

@@ -3,6 +3,13 @@
 // A journal's rows say only what that journal says: level 1 of a street's alert is a row of the street's journal, level 2
 // one of the district's. The queries join them by alert id over every journal that this node holds, so the answer is what
 // this node knows. What depends on the present, such as an overdue last level, takes the time as a parameter.
+//
+// What journals above wrote about this node's alerts comes in letters, which the own journal keeps: it has tables of its
+// own, and of those only the own journal's rows count, for only they were verified here. A level that its journal's office
+// doesn't receive, or whose alert id isn't the derived one, is left out by the fold, in sight. It does not know the tree:
+// a journal that opens a level at its own jurisdiction for a case of its neighbour is shown; nothing follows from it.
+//
+// Read is for what is stepped without SQL: it reads by key, and as far as levels go alone.
 package alertview
 
 import (
