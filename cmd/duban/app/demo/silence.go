@@ -249,7 +249,7 @@ func (d *demo) copies(ctx context.Context, of jurisdiction.Code, others ...juris
 		}
 		for _, j := range status.Journals {
 			if j.Code == string(of) {
-				roots[fmt.Sprint(j.Size, j.Root)] = true
+				roots[fmt.Sprintf("%d %x", j.Size, j.Root)] = true
 			}
 		}
 	}

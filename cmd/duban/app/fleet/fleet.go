@@ -61,7 +61,7 @@ type node struct {
 }
 
 const (
-	readyWithin = 30 * time.Second
+	readyWithin = 60 * time.Second
 	readyPause  = 20 * time.Millisecond
 )
 
