@@ -20,6 +20,10 @@ const mostLevels = 16
 // 0, whose limit was ended in time, as far as this node opened it: it would not have, had it known. below is the row of
 // that level in the journal id; nil for level 0. why is asked for the evidence where there is something to withdraw.
 func (b *batch) withdrawAbove(ctx context.Context, id journal.ID, below store.Row, alertID string, round, level uint32, why func() (*dubanv1.LevelWithdrawn, error)) error {
+	// Mostly this node has written nothing of the alert, which is soonest known.
+	if version, err := b.state.Version(ctx, alert.Stream(alertID)); err != nil || version == 0 {
+		return err
+	}
 	rows, err := b.state.Scan(ctx, b.own, alertview.Level, []any{alertID, int64(round), int64(level) + 1}, mostLevels)
 	if err != nil {
 		return fmt.Errorf("alert %s: %w", alertID, err)
