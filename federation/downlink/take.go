@@ -1,6 +1,8 @@
 package downlink
 
 import (
+	"errors"
+
 	"golang.org/x/mod/sumdb/tlog"
 
 	"duban.internal/federation"
@@ -44,8 +46,9 @@ func (c *Core) take(s *session, o *Opened, now int64) error {
 		return nil // said already; what was on its way is dropped
 	}
 	t, older, err := h.Take(o, l.own)
-	switch r, refused := err.(*Refusal); {
-	case refused:
+	var r *Refusal
+	switch {
+	case errors.As(err, &r):
 		c.refuse(s, r)
 		return nil
 	case err != nil:
@@ -134,8 +137,8 @@ func (c *Core) Compared(q *Compare, root tlog.Hash, next int64, now int64) {
 	if s == nil || h == nil || h.Refused() != "" {
 		return
 	}
-	err := h.Older(q.taken, root, next)
-	if r, refused := err.(*Refusal); refused {
+	var r *Refusal
+	if err := h.Older(q.taken, root, next); errors.As(err, &r) {
 		c.refuse(s, r)
 	} else if err = c.accept(s, h, q.taken, 0, now); err != nil {
 		c.hangup(s, err)

@@ -62,7 +62,9 @@ func (l *link) run(ctx context.Context) error {
 	defer func() {
 		l.closeStream()
 		if l.kept != nil {
-			<-l.kept
+			if err := <-l.kept; err != nil {
+				l.u.cfg.Log.Info("what the nodes above said is not kept", "error", err)
+			}
 			l.kept = nil
 		}
 	}()

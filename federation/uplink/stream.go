@@ -190,7 +190,7 @@ func (s *stream) serve(files federation.Files, ask *dubanv1.SyncFetch) {
 			problem = s.give(ctx, files, ask)
 		}
 		if problem != "" {
-			s.chunk(ctx, &dubanv1.SyncChunk{Id: ask.GetId(), Offset: ask.GetOffset(), Problem: problem})
+			_ = s.chunk(ctx, &dubanv1.SyncChunk{Id: ask.GetId(), Offset: ask.GetOffset(), Problem: problem})
 		}
 	})
 }

@@ -327,7 +327,9 @@ func (u *Uplink) past(ctx context.Context, l *link, begun int64) error {
 		u.mu.Unlock()
 		if back {
 			stop()
-			<-done
+			if err := <-done; !errors.Is(err, context.Canceled) {
+				return err
+			}
 			return ctx.Err()
 		}
 		select {
