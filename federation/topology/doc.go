@@ -2,7 +2,8 @@
 // is believed. It also writes a tree's keys and certificates.
 //
 // What it promises: a Tree that loaded is one tree under one city, every node with a journal and a key of its own; nothing
-// is overwritten when keys are made. What it doesn't do: it is as old as its file. Moves of streets between districts and
+// is overwritten when keys are made, but the TLS keys and certificates that Extend is asked to renew, and topology.yaml as
+// a whole where it adds nodes; journals and their keys never. What it doesn't do: it is as old as its file. Moves of streets between districts and
 // new keys are read at the next start.
 //
 // # topology.yaml

@@ -5,7 +5,9 @@ import (
 	"context"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,21 +30,47 @@ type node struct {
 	dubanv1.UnimplementedCaseServiceServer
 	address string
 	keys    string
-	opened  []*dubanv1.OpenCaseRequest
-	staged  []*dubanv1.RecordStageRequest
-	fail    error
-	hang    bool
+
+	mu     sync.Mutex
+	opened []*dubanv1.OpenCaseRequest
+	staged []*dubanv1.RecordStageRequest
+	fail   error
+	hang   bool
+}
+
+// does says what the node does from now on.
+func (n *node) does(hang bool, fail error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.hang, n.fail = hang, fail
+}
+
+func (n *node) openings() []*dubanv1.OpenCaseRequest {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.opened)
+}
+
+func (n *node) stages() []*dubanv1.RecordStageRequest {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.staged)
 }
 
 func (n *node) OpenCase(ctx context.Context, r *dubanv1.OpenCaseRequest) (*dubanv1.OpenCaseResponse, error) {
+	n.mu.Lock()
 	n.opened = append(n.opened, r)
-	if n.hang {
+	hang, fail := n.hang, n.fail
+	n.mu.Unlock()
+	if hang {
 		<-ctx.Done()
 	}
-	return &dubanv1.OpenCaseResponse{Receipt: &dubanv1.Receipt{Number: 7}}, n.fail
+	return &dubanv1.OpenCaseResponse{Receipt: &dubanv1.Receipt{Number: 7}}, fail
 }
 
 func (n *node) RecordStage(_ context.Context, r *dubanv1.RecordStageRequest) (*dubanv1.RecordStageResponse, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.staged = append(n.staged, r)
 	return &dubanv1.RecordStageResponse{Receipt: &dubanv1.Receipt{Number: 7}}, n.fail
 }
@@ -100,25 +128,25 @@ func flag(t *testing.T, said, name string) string {
 // Where nobody knows whether a request was recorded, the error says how to ask again so that it is recorded once.
 func TestUnsureRequestsAreAskedAgainAsTheSame(t *testing.T) {
 	n := newNode(t)
-	n.hang = true
+	n.does(true, nil)
 	code, said := n.run(t, "case", "open", "c1", "--timeout", "300ms")
 	require.Equal(t, exit.Unreachable, code, said)
 	id := flag(t, said, "--request-id")
-	require.Equal(t, n.opened[0].RequestId, id)
-	n.hang = false
+	require.Equal(t, n.openings()[0].RequestId, id)
+	n.does(false, nil)
 	code, said = n.run(t, "case", "open", "c1", "--request-id", id)
 	require.Equal(t, exit.OK, code, said)
-	require.True(t, equal(n.opened[0], n.opened[1]))
+	require.True(t, equal(n.openings()[0], n.openings()[1]))
 
-	n.fail = unavailable
+	n.does(false, unavailable)
 	code, said = n.run(t, "case", "stage", "c1", "filing")
 	require.Equal(t, exit.Unreachable, code)
-	n.fail = nil
+	n.does(false, nil)
 	code, again := n.run(t, "case", "stage", "c1", "filing", "--request-id", flag(t, said, "--request-id"), "--completed", flag(t, said, "--completed"))
 	require.Equal(t, exit.OK, code, again)
-	require.True(t, equal(n.staged[0], n.staged[1]), "%v\n%v", n.staged[0], n.staged[1])
+	require.True(t, equal(n.stages()[0], n.stages()[1]), "%v", n.stages())
 
-	n.fail = refusal
+	n.does(false, refusal)
 	_, said = n.run(t, "case", "open", "c1")
 	require.NotContains(t, said, "--request-id", "what was refused was not recorded")
 	n.address = "127.0.0.1:1"
@@ -130,14 +158,14 @@ func TestUnsureRequestsAreAskedAgainAsTheSame(t *testing.T) {
 // Fields of messages are said as the flags and arguments that they came from, times as people write them here.
 func TestErrorsNameFlags(t *testing.T) {
 	n := newNode(t)
-	n.fail = refusal
+	n.does(false, refusal)
 	_, said := n.run(t, "case", "open", "c1")
 	for _, want := range []string{
 		"\n  CASE: there", "\n  --number: missing", "\n  --party-name: missing", "\n  --field cause: missing", "\n  --occurred: 2026-03-02 15:00:00 is before",
 	} {
 		require.Contains(t, said, want)
 	}
-	n.fail = stageRefusal
+	n.does(false, stageRefusal)
 	_, said = n.run(t, "case", "stage", "c1", "filing")
 	for _, want := range []string{"\n  STAGE: not now", "\n  --document (2nd code): missing", "\n  --officer (1st): unknown", "\n  --result: missing", "\n  --completed: 2026"} {
 		require.Contains(t, said, want)
@@ -170,5 +198,5 @@ func TestCertificateOfAnotherTree(t *testing.T) {
 	require.Equal(t, exit.Usage, code)
 	require.Contains(t, said, "cert: the certificate of agency:a1 ended on ")
 	require.Contains(t, said, "keygen issue")
-	require.Empty(t, n.opened)
+	require.Empty(t, n.openings())
 }
