@@ -401,8 +401,10 @@ func (c *Core) Stamped(id journal.ID, point journal.Checkpoint, note []byte, now
 		l.beat = true
 		c.pump()
 		return
-	case point.Size != l.sent && (!own || l.acked <= point.Size), point.Time <= l.told:
-		return // the parent can't compare it yet, or knows as much
+	case point.Size != l.sent && (!own || l.acked <= point.Size), point.Time < l.told, point.Time == l.told && !own:
+		// The parent can't compare it yet, or knows as much. The own one goes all the same where its time stands still, for
+		// the node may not believe its clock: hearing the parent's is what puts that right.
+		return
 	}
 	l.told = point.Time
 	c.fly(l, flight{size: point.Size, note: note, sent: now})

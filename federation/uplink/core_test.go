@@ -424,6 +424,33 @@ func TestAcknowledgementsAreChecked(t *testing.T) {
 	}
 }
 
+// A node that does not believe its clock states the same time again and again; its heartbeats go all the same, and each
+// exchange measures the clocks anew.
+func TestHeartbeatsWhileTimeStandsStill(t *testing.T) {
+	w := newWorld(t, rand.New(rand.NewPCG(1, 1)), 2)
+	w.add(w.order[0], 3)
+	w.connect()
+	w.settle()
+	id := w.order[0]
+	note := w.chains[id].Note(3, w.now)
+	point, err := journal.ParseCheckpoint(note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		w.now += 1000
+		w.core.Stamped(id, point, note, w.now)
+		w.effects()
+		if len(w.up) != 1 || w.up[0].GetHeartbeat() == nil {
+			t.Fatalf("sent %v, expected a heartbeat", w.up)
+		}
+		w.settle()
+		if s := w.core.Status(); s.Measured < w.now {
+			t.Errorf("measured at %d, now it is %d", s.Measured, w.now)
+		}
+	}
+}
+
 func TestBackoff(t *testing.T) {
 	chance := 0.0
 	c := uplink.NewCore(uplink.CoreConfig{Journals: []journal.ID{{1}}, Jitter: func() float64 { return chance }})
