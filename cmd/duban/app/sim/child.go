@@ -184,7 +184,7 @@ func (c *child) received(from *conn, m *dubanv1.SyncResponse) {
 	l.core.Received(m, c.n.micros())
 	if l == c.parent {
 		s := l.core.Status()
-		c.heard, c.skew = s.Heard, s.Skew
+		c.heard, c.skew = s.Measured, s.Skew
 		c.n.alarm() // the guard sees each exchange
 	}
 	l.step()

@@ -60,20 +60,24 @@ type ask struct {
 	do   func(ctx context.Context, id string) (*dubanv1.Receipt, error)
 	then func(ok bool)
 	must bool // it is in order: a refusal is wrong
+	from int64
 	id   string
 	left int
 }
+
+// patient is how long somebody asks with the same id: the keys of requests are kept for a day.
+const patient = 14 * time.Hour
 
 // asks sends a request to a node. Who gets no answer asks again.
 func (h *history) asks(a *ask) {
 	if a.id == "" {
 		h.crowd.asked++
 		a.id = fmt.Sprintf("r%d", h.crowd.asked)
-		a.left = 12
+		a.left, a.from = 12, h.now
 	}
 	a.left--
 	again := func() {
-		if a.left <= 0 || h.crowd.closed {
+		if a.left <= 0 || h.crowd.closed || h.now-a.from > patient.Microseconds() {
 			a.then(false)
 			return
 		}
@@ -249,7 +253,9 @@ func (c *enforcement) probe() {
 				Handler: hand(n.code, 0), Party: &dubanv1.Party{Name: "nobody", Kind: "citizen"}}})
 		}
 	}
-	if _, err := do(); err == nil {
+	_, err := do()
+	n.trace("is asked for", what, 0, 0)
+	if err == nil {
 		c.h.fail(n, "what is not in order is refused", "case %s: %s was taken", c.id, what)
 	} else if !refused(err) {
 		c.h.fail(n, "what is not in order is refused", "case %s: %s: %v", c.id, what, err)
