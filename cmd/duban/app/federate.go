@@ -92,6 +92,16 @@ func (n *Node) listenBelow(ctx context.Context, log *slog.Logger) error {
 	return err
 }
 
+// address lets letters be written once the node above knows what they are.
+func (n *Node) address(ctx context.Context) error {
+	for n.recorder.unknown()(uint32(dubanv1.EntryKind_ENTRY_KIND_ADDRESSED)) {
+		if err := clock.Pause(ctx, n.clock, takeAgain); err != nil {
+			return err
+		}
+	}
+	return n.letters.Run(ctx)
+}
+
 // fetches is how attachments travel between this node and those below.
 func (n *Node) fetches(log *slog.Logger) fetch.Config {
 	c := fetch.Config{Code: n.self.Code, Tree: n.tree, Files: n.files, Named: fetch.Names(n.store), Clock: n.clock, Log: log}
@@ -192,7 +202,7 @@ func (t taking) Take(ctx context.Context, letter *dubanv1.SyncLetter) (*dubanv1.
 	}
 }
 
-// takeAgain is how long is waited before a letter is tried again.
+// takeAgain is how long is waited before a letter is tried again, up or down.
 const takeAgain = time.Second
 
 // escalate makes the runner.

@@ -219,7 +219,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	if n.downlink != nil {
 		run("downlink", n.downlink.Run)
-		run("letters", n.letters.Run)
+		run("letters", n.address)
 		run("evidence", n.evidence.Run)
 	}
 	if n.uplink != nil {

@@ -30,8 +30,8 @@ type Options struct {
 	Out    io.Writer
 }
 
-// told says whether a story has its cause.
-func (o Options) told(story string) bool { return !strings.Contains(o.Omit, story) }
+// caused says whether a story has its cause.
+func (o Options) caused(story string) bool { return !strings.Contains(o.Omit, story) }
 
 // ErrVerdict says that a story did not end as it should.
 var ErrVerdict = errors.New("not every story ended as it should")
@@ -139,7 +139,7 @@ func start(ctx context.Context, o Options, dir string) (*demo, error) {
 		Binary: o.Binary, Lines: []jurisdiction.Code{c.cut},
 		Configure: func(node *app.Config) {
 			node.Intervals = app.Intervals{Checkpoint: checkpoint, Grace: grace, Skew: skew, Silence: silence, Around: around, Retry: retry}
-			node.Patch.Mute = node.Code == string(c.mute) && o.told("i")
+			node.Patch.Mute = node.Code == string(c.mute) && o.caused("i")
 			node.Profile = profileName
 		},
 	})
@@ -166,7 +166,7 @@ func (d *demo) tell(ctx context.Context) (*Verdict, error) {
 		stories, wctx := errgroup.WithContext(gctx)
 		for _, s := range d.stories() {
 			stories.Go(func() error {
-				if err := s.play(wctx, d.options.told(s.name), deadline); err != nil {
+				if err := s.play(wctx, d.options.caused(s.name), deadline); err != nil {
 					return fmt.Errorf("story (%s): %w", s.name, err)
 				}
 				return nil
