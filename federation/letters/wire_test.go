@@ -156,10 +156,7 @@ func TestPatchedDistrict(t *testing.T) {
 			}
 			return m
 		}},
-		"readdresses": {"addresses", func(m *dubanv1.SyncLetter, _ bool) *dubanv1.SyncLetter {
-			m.Letter.Addressee = string(street)
-			return m
-		}},
+		"readdresses": {"addresses", func(m *dubanv1.SyncLetter, _ bool) *dubanv1.SyncLetter { return m }},
 		"speaks for the city": {"is no journal above", func(m *dubanv1.SyncLetter, _ bool) *dubanv1.SyncLetter {
 			m.Letter.Journal = make([]byte, 16)
 			return m
@@ -226,6 +223,10 @@ type otherwise struct {
 	of jurisdiction.Code
 }
 
-func (o otherwise) Next(ctx context.Context, _ jurisdiction.Code, at []*dubanv1.LetterPosition, most int) ([]*dubanv1.SyncLetter, error) {
-	return o.Below.Next(ctx, o.of, at, most)
+func (o otherwise) Next(ctx context.Context, child jurisdiction.Code, at []*dubanv1.LetterPosition, most int) ([]*dubanv1.SyncLetter, error) {
+	out, err := o.Below.Next(ctx, o.of, at, most)
+	for _, m := range out {
+		m.Letter.Addressee = string(child)
+	}
+	return out, err
 }
