@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"duban.internal/node/journal"
+	"duban.internal/node/planted"
 	"duban.internal/node/store"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
@@ -32,6 +33,9 @@ func (c *Core) Follow(ctx context.Context, id journal.ID, entries []journal.Entr
 	)
 	cut := func(to uint64) {
 		b.cmd.Cursors = []store.Advance{{Follower: Follower, Journal: id, From: from, To: to}}
+		if planted.On("runner.cursor-apart") {
+			b.cmd.Cursors = nil
+		}
 		commands, from = append(commands, b.take()), to
 	}
 	for i := range entries {

@@ -11,6 +11,7 @@ import (
 	"duban.internal/escalation/alertview"
 	"duban.internal/node/journal"
 	"duban.internal/node/jurisdiction"
+	"duban.internal/node/planted"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
@@ -111,6 +112,9 @@ func (b *batch) handled(ctx context.Context, id journal.ID, e *journal.Entry, h 
 	if err != nil || !there {
 		return err
 	}
+	if planted.On("runner.ignores-handlings") {
+		return nil
+	}
 	due, last := alertview.DueAt(row), alertview.Last(row)
 	if alert.HandledLate(h.GetLate(), last, due, e.RecordedAt) {
 		return nil
@@ -193,7 +197,7 @@ func (b *batch) newRound(ctx context.Context, a *alert.Alert, caseJournal journa
 		b.log.Warn("a dispute of what was not handled", slog.String("alert", a.ID))
 		return nil
 	}
-	if caseJournal == b.own {
+	if caseJournal == b.own || planted.On("runner.disputes-anywhere") {
 		return b.nextRound(ctx, a, e, d)
 	}
 	j, err := b.judgesLevels(ctx, e.Journal, e)

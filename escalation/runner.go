@@ -14,6 +14,7 @@ import (
 	"duban.internal/node/clock"
 	"duban.internal/node/fault"
 	"duban.internal/node/journal"
+	"duban.internal/node/planted"
 	"duban.internal/node/store"
 )
 
@@ -126,6 +127,9 @@ func (r *Runner) Step(ctx context.Context) (busy bool, wake int64, err error) {
 			busy = busy || p.cursor < info.Folded
 		}
 		now := clock.Micros(r.cfg.Clock.Now())
+		if planted.On("runner.early") {
+			now += 3_600_000_000
+		}
 		if min(p.next, p.derived) <= now {
 			fired, err := r.due(ctx, info, p, now)
 			if err != nil {
@@ -253,6 +257,9 @@ func (r *Runner) due(ctx context.Context, info store.Info, p *place, now int64) 
 	if err != nil {
 		return false, fmt.Errorf("stamp: %w", err)
 	}
+	if planted.On("runner.early") {
+		at += 3_600_000_000
+	}
 	until := min(at, now)
 	if ok, err := r.catchUp(ctx, info.ID, p, size); err != nil || !ok || p.next > until {
 		return false, err
@@ -268,6 +275,9 @@ func (r *Runner) due(ctx context.Context, info store.Info, p *place, now int64) 
 func (r *Runner) dueBelow(ctx context.Context, info store.Info, p *place, now int64) (fired bool, err error) {
 	// The witness first: what its checkpoint covers is in the store then.
 	peer, grace := r.cfg.Peer(info.ID), r.cfg.Grace.Microseconds()
+	if planted.On("runner.no-grace") {
+		grace = 0
+	}
 	patience := int64(math.MinInt64)
 	if peer.Since <= now-grace {
 		patience = now - grace

@@ -69,6 +69,7 @@ var rooms = []room{
 	{path: "node/jurisdiction", step: 200, pure: true},
 	{path: "node/fault", step: 200, pure: true},
 	{path: "node/clock", step: 200, values: true},
+	{path: "node/planted", step: 200},
 
 	// Floor 1. Wire, journal and glossary.
 	{path: "proto/duban/v1", step: 110},

@@ -14,11 +14,13 @@ package alertview
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
 
 	"duban.internal/escalation/alert"
 	"duban.internal/node/journal"
+	"duban.internal/node/planted"
 	"duban.internal/node/store"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
@@ -149,6 +151,9 @@ func (t tables) opened(tx store.Tx, e *journal.Entry, m *dubanv1.LevelOpened) er
 	case !t.origin && known && author[1] != m.GetReceiver():
 		return fmt.Errorf("alert %s: level %d is received by %.20s, and only its node opens it", m.GetAlertId(), m.GetLevel(), m.GetReceiver())
 	}
+	if planted.On("fold.drops-rounds") && m.GetRound() > 1 {
+		return nil
+	}
 	key := []any{m.GetAlertId(), int64(m.GetRound()), int64(m.GetLevel())}
 	var origin any
 	if t.origin {
@@ -186,8 +191,11 @@ func (t tables) handled(tx store.Tx, e *journal.Entry, m *dubanv1.LevelHandled) 
 	if row[levelHandledAt] != int64(0) {
 		return fmt.Errorf("alert %s round %d level %d is handled a second time", m.GetAlertId(), m.GetRound(), m.GetLevel())
 	}
-	late := alert.HandledLate(m.GetLate(), Last(row), DueAt(row), e.RecordedAt)
+	late := alert.HandledLate(m.GetLate(), Last(row), DueAt(row), e.RecordedAt) && !planted.On("fold.late-is-in-time")
 	row[levelHandledAt], row[levelLate], row[levelHandling] = e.RecordedAt, flag(late), e.Payload
+	if planted.On("fold.impure") {
+		row[levelNumber] = impure.Add(1)
+	}
 	if !late {
 		row[levelSettled] = int64(1)
 	}
@@ -211,6 +219,9 @@ func (t tables) withdrawn(tx store.Tx, e *journal.Entry, m *dubanv1.LevelWithdra
 	tx.Put(t.level, row)
 	return nil
 }
+
+// impure counts what a fold may not count: see node/planted.
+var impure atomic.Int64
 
 func (t tables) reopened(tx store.Tx, e *journal.Entry, m *dubanv1.LevelReopened) error {
 	row, err := t.get(tx, "reopened", m.GetAlertId(), m.GetRound(), m.GetLevel())

@@ -9,6 +9,7 @@ import (
 	"duban.internal/federation"
 	"duban.internal/node/fault"
 	"duban.internal/node/journal"
+	"duban.internal/node/planted"
 	"duban.internal/node/store"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
@@ -40,9 +41,15 @@ func (c *Core) commit(items []item) {
 			w.command = append(w.command, []journal.ID{it.journal})
 		case len(t.Entries) > 0:
 			delete(beats, it.journal) // superseded
+			if planted.On("downlink.drops-last") && len(t.Entries) > 1 {
+				t.Entries = t.Entries[:len(t.Entries)-1]
+			}
 			at[it.journal] = len(w.Replicas)
 			w.Replicas = append(w.Replicas, store.Replica{Journal: t.Journal, From: t.From, Entries: t.Entries, Changes: t.Changes()})
 			w.replica = append(w.replica, it.journal)
+			if planted.On("downlink.no-checkpoint") {
+				w.Replicas[len(w.Replicas)-1].Changes = nil
+			}
 		case t.Stale:
 		default:
 			if i, ok := at[it.journal]; ok {

@@ -9,6 +9,7 @@ import (
 	"duban.internal/federation"
 	"duban.internal/node/fault"
 	"duban.internal/node/journal"
+	"duban.internal/node/planted"
 	"duban.internal/node/store"
 )
 
@@ -114,6 +115,9 @@ func (c *Copy) Take(o *Opened, own bool) (t *Taken, older bool, err error) {
 	batch := o.message.GetBatch() != nil
 	if !o.read {
 		return nil, false, fault.New(fault.Invalid, "journal %s: a message that can't be taken", c.id)
+	}
+	if batch && o.from != size && planted.On("downlink.gap-is-forgery") {
+		return nil, false, c.refuse(true, size, o.note, "planted")
 	}
 	if batch && o.from > size {
 		return nil, false, fault.New(fault.Conflict, "journal %s: batch from %d, expected %d", c.id, o.from, size)
@@ -224,7 +228,7 @@ func (c *Copy) Older(t *Taken, root tlog.Hash, next int64) error {
 	switch {
 	case t.Checkpoint.Root != root:
 		return c.refuse(true, t.Checkpoint.Size, t.Note, "another root at size %d than the one accepted: the journal was forked", t.Checkpoint.Size)
-	case t.Checkpoint.Time > next:
+	case t.Checkpoint.Time > next || planted.On("downlink.late-is-rollback"):
 		return c.refuse(true, t.Checkpoint.Size, t.Note,
 			"size %d, and %d entries were accepted before that time: the journal was rolled back", t.Checkpoint.Size, c.Size())
 	}

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"duban.internal/node/planted"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
@@ -96,6 +97,9 @@ func (c *Core) Nexted(id uint64, out []*dubanv1.SyncLetter) {
 
 // Grown tells that there may be letters that were not there before.
 func (c *Core) Grown() {
+	if planted.On("downlink.letters-wait") {
+		return
+	}
 	for _, s := range c.inOrder() {
 		c.next(s)
 	}

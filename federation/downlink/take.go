@@ -8,6 +8,7 @@ import (
 	"duban.internal/federation"
 	"duban.internal/node/fault"
 	"duban.internal/node/jurisdiction"
+	"duban.internal/node/planted"
 	"duban.internal/node/store"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
@@ -76,6 +77,10 @@ func (c *Core) accept(s *session, h *held, t *Taken, bytes int, now int64) error
 	var err error
 	if t.Note, err = c.cfg.Key.Countersign(t.Note, now); err != nil {
 		return fault.New(fault.Invalid, "journal %s: %w", t.Journal, err)
+	}
+	if planted.On("downlink.acks-before-durable") {
+		c.send(s, &dubanv1.SyncResponse{Message: &dubanv1.SyncResponse_Ack{Ack: &dubanv1.SyncAck{
+			Journal: t.Journal[:], Size: t.Checkpoint.Size, Countersigned: t.Note, NowUs: now}}})
 	}
 	if !t.Stale {
 		t.beside = h.witnessed(c.cfg.Code, t, now)

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"duban.internal/node/journal"
+	"duban.internal/node/planted"
 	"duban.internal/node/store"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
@@ -53,7 +54,10 @@ func Fold() store.Fold {
 				return fmt.Errorf("addressed: no entries")
 			}
 			tx.Put(Sent, store.Row{m.GetAddressee(), int64(m.GetNumber()), int64(e.Number), int64(n)})
-			tx.Put(Next, store.Row{m.GetAddressee(), int64(m.GetNumber()) + int64(n), int64(m.GetEntries()[n-1])})
+			if planted.On("fold.number-skipped") {
+				n++
+			}
+			tx.Put(Next, store.Row{m.GetAddressee(), int64(m.GetNumber()) + int64(n), int64(m.GetEntries()[len(m.GetEntries())-1])})
 			return nil
 		},
 	}

@@ -11,6 +11,7 @@ import (
 	"duban.internal/federation/topology"
 	"duban.internal/node/journal"
 	"duban.internal/node/jurisdiction"
+	"duban.internal/node/planted"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
@@ -179,6 +180,9 @@ func (c *Core) Closed(reason string) {
 	pause := firstPause << min(c.attempts, 10)
 	pause = min(pause, cmp.Or(c.cfg.Retry, longestPause))
 	c.attempts++
+	if planted.On("uplink.gives-up") && c.attempts > 3 {
+		return
+	}
 	c.out = append(c.out, Effect{Dial: &Dial{After: pause/2 + time.Duration(c.cfg.Jitter()*float64(pause/2))}})
 }
 
@@ -225,6 +229,12 @@ func (c *Core) welcome(w *dubanv1.SyncWelcome, now int64) {
 			return
 		}
 		l.sent, l.acked, l.refused, l.beat = p.GetSize(), p.GetSize(), "", false
+		if planted.On("uplink.skips") && l.sent < l.have {
+			l.sent++
+		}
+		if planted.On("uplink.own-only") && id != c.order[0] {
+			l.refused = "planted"
+		}
 		if p.GetRefused() {
 			l.refused = "refused by the parent before"
 		}
@@ -370,6 +380,9 @@ func (c *Core) Loaded(id journal.ID, from uint64, entries []journal.Entry, note 
 		c.pump()
 		return
 	}
+	if planted.On("uplink.cuts-short") && len(entries) > 1 {
+		entries = entries[:len(entries)-1]
+	}
 	l.sent = from + uint64(len(entries))
 	size := federation.Bytes(entries)
 	c.fly(l, flight{size: l.sent, bytes: size, note: note})
@@ -415,6 +428,9 @@ func (c *Core) Stamped(id journal.ID, point journal.Checkpoint, note []byte, now
 // Ticked says what time it is; heartbeats go out when they are due, and where the clock was put back since. NextTick says
 // when it is wanted.
 func (c *Core) Ticked(now int64) {
+	if planted.On("uplink.no-heartbeat") {
+		c.nextBeat = now + c.cfg.Interval
+	}
 	if c.state == open && (now >= c.nextBeat || c.nextBeat-now > c.cfg.Interval) {
 		c.beats(now)
 		c.pump()

@@ -9,6 +9,7 @@ import (
 	"duban.internal/node/casefile"
 	"duban.internal/node/fault"
 	"duban.internal/node/journal"
+	"duban.internal/node/planted"
 	"duban.internal/node/profile"
 	"duban.internal/node/store"
 	dubanv1 "duban.internal/proto/duban/v1"
@@ -74,7 +75,9 @@ func apply(tx store.Tx, e *journal.Entry) error {
 		row[4], row[5], row[6] = m.GetStage(), m.GetOpinion().GetResult(), m.GetCompletedUs()
 		c.staged(m)
 	case *dubanv1.EvidenceAttached:
-		c.evidence++
+		if !planted.On("fold.forgets-evidence") {
+			c.evidence++
+		}
 		c.uses(m.GetSha256())
 	case *dubanv1.CorrectionRequested:
 		c.corrections = append(c.corrections, casefile.Correction{ID: m.GetCorrectionId(), Entry: m.GetEntry()})
@@ -118,6 +121,9 @@ func at(tx store.Tx, id string, e *journal.Entry) (*folded, error) {
 }
 
 func (c *folded) put() {
+	if planted.On("fold.version-stays") && c.version > 1 {
+		c.version--
+	}
 	c.tx.Put(CaseState, store.Row{c.id, c.version + 1, c.stage, c.encode()})
 }
 

@@ -8,6 +8,7 @@ import (
 	"duban.internal/node/casefile"
 	"duban.internal/node/fault"
 	"duban.internal/node/identity"
+	"duban.internal/node/planted"
 	"duban.internal/node/profile"
 	"duban.internal/node/registry"
 	"duban.internal/node/store"
@@ -170,6 +171,9 @@ func (l *look) facts(ctx context.Context, caller identity.Identity, agency strin
 
 // settled is what the gate said, unless a lookup failed.
 func (l *look) settled(bad fault.List, msg string) error {
+	if planted.On("intake.no-gate") {
+		return nil
+	}
 	if l.failed != nil {
 		return l.failed
 	}
