@@ -292,23 +292,6 @@ func (c *Core) ack(a *dubanv1.SyncAck, now int64) {
 	c.out = append(c.out, Effect{Keep: &Keep{Journal: id, Size: point.Size, Time: point.Time, Note: a.GetCountersigned()}})
 }
 
-// measure compares the clocks by an exchange: the parent showed its time between sent and now. What the exchange itself may
-// have taken is held against neither: the skew is what is certain.
-func (c *Core) measure(sent, parent, now int64) {
-	if sent == 0 {
-		return
-	}
-	c.measured = now
-	switch {
-	case parent < sent:
-		c.skew = parent - sent
-	case parent > now:
-		c.skew = parent - now
-	default:
-		c.skew = 0
-	}
-}
-
 // witness takes what a node above countersigned. What does not hold is left aside: there is nothing to be had from it.
 func (c *Core) witness(w *dubanv1.SyncWitness) {
 	id, err := journal.IDFrom(w.GetJournal())
