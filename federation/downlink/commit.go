@@ -159,7 +159,12 @@ func (c *Core) Stored(w *Commit, replicas, commands []error, now int64) {
 			}
 		}
 	}
-	for id, err := range failed {
+	for _, it := range w.items { // in their order, which is the same for the same input
+		id, err := it.journal, failed[it.journal]
+		if err == nil {
+			continue
+		}
+		delete(failed, id)
 		if fault.Is(err, fault.Conflict) {
 			err = fault.New(fault.Unavailable, "journal %s moved on: come again: %w", id, err)
 		}

@@ -44,7 +44,7 @@ func run(t *testing.T, o Options) Report {
 }
 
 func TestSimulate(t *testing.T) {
-	r := run(t, Options{Seed: 1, Histories: 4, Nodes: 12})
+	r := run(t, Options{Seed: 1, Histories: 3, Nodes: 12})
 	t.Logf("%d histories, %.0f a minute; %d levels, %d on silence, %d withdrawn", r.Histories, r.PerMinute(), r.Levels, r.Silent, r.Withdrawn)
 	if r.Levels == 0 || r.Handled == 0 || r.Crashes == 0 {
 		t.Errorf("nothing happened: %+v", r)
@@ -59,12 +59,12 @@ func TestSeedsThatFailed(t *testing.T) {
 
 // The same seeds are the same histories, whoever runs them at once.
 func TestSameSeedSameTrace(t *testing.T) {
-	a := run(t, Options{Seed: 7, Histories: 3, Nodes: 8, Workers: 1})
-	b := run(t, Options{Seed: 7, Histories: 3, Nodes: 8, Workers: 3})
+	a := run(t, Options{Seed: 7, Histories: 2, Nodes: 6, Workers: 1})
+	b := run(t, Options{Seed: 7, Histories: 2, Nodes: 6, Workers: 2})
 	if a.Hash != b.Hash || a.Steps != b.Steps {
 		t.Errorf("%s in %d steps, and %s in %d", a.Hash, a.Steps, b.Hash, b.Steps)
 	}
-	if c := run(t, Options{Seed: 8, Histories: 3, Nodes: 8}); c.Hash == a.Hash {
+	if c := run(t, Options{Seed: 8, Histories: 2, Nodes: 6}); c.Hash == a.Hash {
 		t.Error("other seeds have the same trace")
 	}
 }
