@@ -47,6 +47,9 @@ func (l *letters) put(p *dubanv1.LetterPosition) {
 }
 
 func (l *letters) acked(a *dubanv1.SyncLetterAck) {
+	if planted.On("downlink.letters-stall") {
+		l.flying++
+	}
 	l.flying = max(0, l.flying-1)
 	if a.GetPosition() != nil {
 		l.put(a.GetPosition())
@@ -97,9 +100,6 @@ func (c *Core) Nexted(id uint64, out []*dubanv1.SyncLetter) {
 
 // Grown tells that there may be letters that were not there before.
 func (c *Core) Grown() {
-	if planted.On("downlink.letters-wait") {
-		return
-	}
 	for _, s := range c.inOrder() {
 		c.next(s)
 	}

@@ -18,7 +18,7 @@ var bugs = []string{
 	"runner.ignores-handlings", "runner.disputes-anywhere",
 	"uplink.checkpoint-ahead", "uplink.skips", "uplink.own-only", "uplink.cuts-short", "uplink.gives-up", "uplink.no-heartbeat",
 	"downlink.acks-before-durable", "downlink.drops-last", "downlink.no-checkpoint", "downlink.late-is-rollback",
-	"downlink.gap-is-forgery", "downlink.letters-wait",
+	"downlink.gap-is-forgery", "downlink.letters-stall",
 }
 
 // within is how many histories a bug may survive.

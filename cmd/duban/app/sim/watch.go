@@ -265,7 +265,7 @@ func (n *node) silence(e *journal.Entry, o *dubanv1.LevelOpened, below *level) {
 			o.GetAlertId(), o.GetLevel(), e.RecordedAt-o.GetStartUs(), n.h.plan.grace)
 	}
 	child := n.h.by[jurisdiction.Code(o.GetBelow())]
-	if below == nil || child == nil || child.parent != n || n.h.plan.loss > 0 {
+	if below == nil || child == nil || child.parent != n || !child.up || n.h.plan.loss > 0 {
 		return
 	}
 	// Who was up, in reach and believed since long before the level was due has sent a checkpoint since, and is no silent node.
