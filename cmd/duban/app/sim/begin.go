@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"duban.internal/escalation"
 	"duban.internal/federation"
 	"duban.internal/federation/downlink"
@@ -51,22 +53,48 @@ type guard struct {
 const stray = time.Minute
 
 func (n *node) guardClock() {
-	n.guard = guard{Guard: clock.NewGuard(stray, clock.Accepted{})}
+	accepted, _ := registry.New(n.store).AcceptedClock(ctx)
+	n.guard = guard{Guard: clock.NewGuard(stray, accepted)}
 	if row, ok, _ := n.store.Get(ctx, n.own, federation.Acknowledged); ok {
 		n.guard.latest = row[1].(int64)
 	}
 }
 
+// reading is what is known of the time here.
+func (n *node) reading() clock.Reading {
+	own, _ := n.store.Journal(n.own)
+	r := clock.Reading{Now: n.micros(), Steady: n.h.now, Record: max(n.guard.latest, own.RecordedAt)}
+	if n.child != nil {
+		r.Heard, r.Parent = n.child.heard, n.child.skew
+	}
+	return r
+}
+
 // alarm says why the clock is not believed; nil where it is.
-func (n *node) alarm() *clock.Alarm {
-	return n.guard.Look(func() clock.Reading {
-		own, _ := n.store.Journal(n.own)
-		r := clock.Reading{Now: n.micros(), Steady: n.h.now, Record: max(n.guard.latest, own.RecordedAt)}
-		if n.child != nil {
-			r.Heard, r.Parent = n.child.heard, n.child.skew
+func (n *node) alarm() *clock.Alarm { return n.guard.Look(n.reading) }
+
+// accept has people put the clock on record as it is: at the city nobody above can say that it is right again.
+func (n *node) accept() {
+	if !n.up || n.parent != nil || n.alarm() == nil {
+		return
+	}
+	err := n.guard.Accept(n.reading, func(a *clock.Alarm) (int64, error) {
+		payload, err := proto.Marshal(&dubanv1.ClockAccepted{ExpectedUs: a.Expected, ShownUs: a.Shown, Reason: "simulated", AcceptedBy: "p-3"})
+		if err != nil {
+			return 0, err
 		}
-		return r
+		done, errs := n.store.Store.Append(ctx, store.Command{Entries: []store.Proposal{{Stream: registry.NodeStream,
+			Kind: uint32(dubanv1.EntryKind_ENTRY_KIND_CLOCK_ACCEPTED), Actor: "operator", Payload: payload}}})
+		return done[0].RecordedAt, errs[0]
 	})
+	if err != nil {
+		n.h.fail(n, "a clock can be accepted", "%v", err)
+		return
+	}
+	n.look()
+	n.wrote()
+	n.trace("clock accepted", "", 0, 0)
+	n.after()
 }
 
 // disbelieved says whether the node records nothing.

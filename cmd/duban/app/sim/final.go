@@ -45,6 +45,7 @@ func (h *history) rest() {
 			h.fail(n, "everything arrives", "%s", why)
 			return
 		}
+		h.nodes[0].accept()
 		h.run(h.now + time.Hour.Microseconds())
 	}
 	if h.bad != nil {

@@ -189,6 +189,7 @@ func (h *history) faults() {
 				n.trace("clock put right", "", 0, 0)
 				n.skew -= by
 				n.troubled = h.now
+				h.at(h.now+time.Hour.Microseconds(), n.accept)
 				n.poke(0)
 			})
 		})

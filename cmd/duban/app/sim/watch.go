@@ -268,11 +268,19 @@ func (n *node) silence(e *journal.Entry, o *dubanv1.LevelOpened, below *level) {
 	if below == nil || child == nil || child.parent != n || !child.up || n.h.plan.loss > 0 {
 		return
 	}
+	if n.astray() || child.astray() {
+		return // a clock that was turned while its node was down is believed until the parent has been heard
+	}
 	// Who was up, in reach and believed since long before the level was due has sent a checkpoint since, and is no silent node.
 	if calm := max(child.troubled, n.troubled); calm < o.GetStartUs()-n.h.plan.beat.Microseconds()-(24*time.Hour).Microseconds() {
 		n.h.fail(n, "silence is not concluded of who speaks", "alert %.12s level %d was opened on the silence of %s, which was up and in reach since %s",
 			o.GetAlertId(), o.GetLevel(), child.name, time.UnixMicro(calm).UTC().Format(time.RFC3339))
 	}
+}
+
+// astray says whether a clock is off by more than clocks may be.
+func (n *node) astray() bool {
+	return n.skew > stray.Microseconds() || n.skew < -stray.Microseconds()
 }
 
 // slack is by how much clocks may differ where a time is another node's.
