@@ -48,7 +48,7 @@ func (n *node) receives(o *dubanv1.LevelOpened) {
 // handled lets the office above dispute a handling, once it knows of it.
 func (n *node) handled(l *level) {
 	h := n.h
-	if h.mended || h.rng.IntN(5) > 0 || l.opening.GetRound() > 2 {
+	if h.mended || h.rng.IntN(5) > 0 || l.opening.GetRound() > 2 || l.opening.GetCaseId() == "" {
 		return
 	}
 	var above *node
