@@ -268,6 +268,9 @@ func (n *node) silence(e *journal.Entry, o *dubanv1.LevelOpened, below *level) {
 	if below == nil || child == nil || child.parent != n || !child.up || n.h.plan.loss > 0 {
 		return
 	}
+	if cut := n.h.net.cut; cut[line{n, child}]+cut[line{child, n}] > 0 {
+		return
+	}
 	if n.astray() || child.astray() {
 		return // a clock that was turned while its node was down is believed until the parent has been heard
 	}
