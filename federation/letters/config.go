@@ -49,13 +49,10 @@ func (c Config) prepared() (Config, error) {
 	if c.Store == nil {
 		bad.Add("Store", "is missing")
 	}
-	switch {
-	case c.Tree == nil:
+	if c.Tree == nil {
 		bad.Add("Tree", "is missing")
-	default:
-		if _, ok := c.Tree.Node(c.Code); !ok {
-			bad.Add("Code", "%.20q: want a code of the tree", string(c.Code))
-		}
+	} else if _, ok := c.Tree.Node(c.Code); !ok {
+		bad.Add("Code", "%.20q: want a code of the tree", string(c.Code))
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

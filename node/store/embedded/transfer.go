@@ -282,7 +282,9 @@ func (s *Store) exchange(mk *marker) error {
 	defer s.m.mu.Unlock()
 	if k := s.check; k != nil {
 		if k.busy {
-			_ = <-k.ended // the tables that it was for are replaced
+			if err := <-k.ended; err != nil { // the tables that it was for are replaced
+				s.cfg.Logger.Warn("checkpoint of tables that are replaced", "error", err)
+			}
 			k.busy = false
 		}
 		k.conn.close()
