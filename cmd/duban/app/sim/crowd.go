@@ -8,7 +8,6 @@ import (
 
 	"duban.internal/node/fault"
 	"duban.internal/node/identity"
-	"duban.internal/node/journal"
 	"duban.internal/node/jurisdiction"
 	dubanv1 "duban.internal/proto/duban/v1"
 )
@@ -224,7 +223,8 @@ func (c *enforcement) probe() {
 	now := n.micros()
 	closing := &dubanv1.StageRecorded{CaseId: c.id, Stage: "service", CompletedUs: now, Handler: hand(n.code, 0),
 		Documents: []*dubanv1.Document{document("service_receipt")}, Fields: map[string]string{"served_on": "2026-01-05", "service_method": "direct"}}
-	who, what := agencyOf(n.code), ""
+	var what string
+	who := agencyOf(n.code)
 	do := func() (*dubanv1.Receipt, error) {
 		return n.intake.RecordStage(ctx, who, &dubanv1.RecordStageRequest{Stage: closing})
 	}
@@ -341,11 +341,4 @@ func (c *enforcement) penalty() {
 		Fields: map[string]string{"served_on": "2026-01-05", "service_method": "direct"}})
 	c.stage(&dubanv1.StageRecorded{Stage: "closing", Handler: hand(code, 0), Opinion: &dubanv1.Opinion{Result: "no_penalty"},
 		Documents: []*dubanv1.Document{document("closing_report")}})
-}
-
-// receipt is an answer that somebody got.
-type receipt struct {
-	journal journal.ID
-	number  uint64
-	entry   journal.Entry
 }
