@@ -21,7 +21,7 @@ import (
 //   - A level of a round of an alert is opened once, in all journals together.
 //   - No level opens before its time, by the clock of who opens it; its limit counts from the due time of the one below.
 //   - No level opens over one of which this node knows that it was handled in time.
-//   - A level is withdrawn only for an entry that this node has, recorded before the limit ended; as witnessed only where a
+//   - A level is withdrawn only for an entry that its writer has, durable, recorded before the limit ended; as witnessed only where a
 //     checkpoint over it was accepted within the grace.
 //   - A request is recorded once, however often it is asked.
 //   - The silence of a node is concluded only after the grace, and never of one that was up, with its lines whole, all along.
@@ -349,6 +349,14 @@ func (n *node) withdraws(e *journal.Entry, m *dubanv1.LevelWithdrawn) {
 	}
 	id, err := journal.IDFrom(m.GetJournal())
 	entries := n.disk.Entries(id)
+	if m.GetNumber() >= uint64(len(entries)) {
+		// Who takes back a level because the one below was taken back goes by what that node says it has; here it may
+		// arrive later. What it says has to be true.
+		if owner, ok := n.h.city.tree.Journal(id); ok {
+			from := n.h.by[owner.Code]
+			entries = from.disk.Entries(id)[:from.durable()]
+		}
+	}
 	fail := func(format string, args ...any) {
 		n.h.fail(n, "a level is withdrawn for what was in time", "alert %.12s level %d: "+format, append([]any{m.GetAlertId(), m.GetLevel()}, args...)...)
 	}
