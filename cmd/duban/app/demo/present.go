@@ -16,7 +16,7 @@ import (
 	dubanv1 "duban.internal/proto/duban/v1"
 )
 
-// present signs a journal with a street's own key and presents its last entry to the street's parent, with the street's own
+// present signs a journal with a street's own key and presents what the street's parent lacks of it, at least its last entry, with the street's own
 // certificate, as only the street itself could. stated is the time that the checkpoint states.
 func (d *demo) present(ctx context.Context, story string, code jurisdiction.Code, entries []journal.Entry, stated int64) error {
 	street, _ := d.fleet.Tree().Node(code)
@@ -33,9 +33,9 @@ func (d *demo) present(ctx context.Context, story string, code jurisdiction.Code
 	if err != nil {
 		return err
 	}
-	last := entries[len(entries)-1]
-	batch := &dubanv1.SyncBatch{
-		Journal: street.Journal[:], From: last.Number, Entries: federation.ToWire([]journal.Entry{last}), Checkpoint: note,
+	lacking := func(size uint64) *dubanv1.SyncBatch {
+		from := min(size, uint64(len(entries)-1))
+		return &dubanv1.SyncBatch{Journal: street.Journal[:], From: from, Entries: federation.ToWire(entries[from:]), Checkpoint: note}
 	}
 	pair, err := topology.NodeFiles(folder).Load()
 	if err != nil {
@@ -47,11 +47,13 @@ func (d *demo) present(ctx context.Context, story string, code jurisdiction.Code
 		return err
 	}
 	defer conn.Close()
-	return d.speak(ctx, dubanv1.NewSyncServiceClient(conn), story, street, batch)
+	return d.speak(ctx, dubanv1.NewSyncServiceClient(conn), story, street, lacking)
 }
 
-// speak speaks the sync protocol for a forged journal until the parent has answered.
-func (d *demo) speak(ctx context.Context, parent dubanv1.SyncServiceClient, story string, street topology.Node, batch *dubanv1.SyncBatch) error {
+// speak speaks the sync protocol for a forged journal until the parent has answered. lacking is what to send to a parent that
+// has so many entries.
+func (d *demo) speak(ctx context.Context, parent dubanv1.SyncServiceClient, story string, street topology.Node,
+	lacking func(size uint64) *dubanv1.SyncBatch) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	stream, err := parent.Sync(ctx)
@@ -74,7 +76,11 @@ func (d *demo) speak(ctx context.Context, parent dubanv1.SyncServiceClient, stor
 		}
 		switch {
 		case answer.GetWelcome() != nil:
-			if err := stream.Send(&dubanv1.SyncRequest{Message: &dubanv1.SyncRequest_Batch{Batch: batch}}); err != nil {
+			var size uint64
+			for _, p := range answer.GetWelcome().GetPositions() {
+				size = p.GetSize() // the hello named one journal
+			}
+			if err := stream.Send(&dubanv1.SyncRequest{Message: &dubanv1.SyncRequest_Batch{Batch: lacking(size)}}); err != nil {
 				return err
 			}
 		case answer.GetRefusal() != nil:
