@@ -19,6 +19,7 @@ type parent struct {
 	talks *letters.Runner
 	conns map[uint64]*conn
 	grown uint64 // own entries when the core was told last
+	doing bool   // effects are being carried out
 }
 
 // Portions of the parent's end; small, so that a history meets their bounds.
@@ -107,8 +108,14 @@ func (p *parent) step() {
 	}
 }
 
-// do carries out what the core asks for.
+// do carries out what the core asks for. What a commit on the way brings about is carried out after that: a driver's
+// goroutine does not overtake itself either.
 func (p *parent) do() {
+	if p.doing {
+		return
+	}
+	p.doing = true
+	defer func() { p.doing = false }()
 	for effects := p.core.Effects(); len(effects) > 0; effects = p.core.Effects() {
 		for _, e := range effects {
 			switch {
