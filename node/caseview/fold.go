@@ -1,6 +1,7 @@
 package caseview
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -81,7 +82,8 @@ func apply(tx store.Tx, e *journal.Entry) error {
 		c.uses(m.GetSha256())
 	case *dubanv1.CorrectionRequested:
 		c.corrections = append(c.corrections, casefile.Correction{ID: m.GetCorrectionId(), Entry: m.GetEntry()})
-		tx.Put(CaseCorrection, store.Row{c.id, m.GetCorrectionId(), e.Payload})
+		// A copy: a remembered row must not keep the whole group of entries that this one came with.
+		tx.Put(CaseCorrection, store.Row{c.id, m.GetCorrectionId(), bytes.Clone(e.Payload)})
 	case *dubanv1.CorrectionDecided:
 		if err := c.decided(m); err != nil {
 			return err

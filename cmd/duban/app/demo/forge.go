@@ -62,23 +62,38 @@ func (d *demo) rewritten() string { return filepath.Join(d.dir, "copy-rewritten"
 
 // acknowledged waits until the parent has all of a street's journal.
 func (d *demo) acknowledged(ctx context.Context, street jurisdiction.Code, deadline time.Time) error {
-	op, err := d.links.operator(street)
+	there, err := d.shows(ctx, street, deadline, sent)
+	if err == nil && !there {
+		err = fmt.Errorf("the journal of %s did not reach its district", street)
+	}
+	return err
+}
+
+// sent says whether a node's parent has all of its own journal.
+func sent(status *dubanv1.GetStatusResponse) bool {
+	own := status.Journals[0]
+	return own.Acknowledged == own.Size
+}
+
+// shows waits until a node's status is as wanted; false where it is not by the deadline.
+func (d *demo) shows(ctx context.Context, code jurisdiction.Code, deadline time.Time, wanted func(*dubanv1.GetStatusResponse) bool) (bool, error) {
+	op, err := d.links.operator(code)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for d.clock.Now().Before(deadline) {
 		status, err := op.node.GetStatus(ctx, &dubanv1.GetStatusRequest{})
 		if err != nil {
-			return err
+			return false, err
 		}
-		if own := status.Journals[0]; own.Acknowledged == own.Size {
-			return nil
+		if wanted(status) {
+			return true, nil
 		}
 		if err := clock.Pause(ctx, d.clock, pollEvery); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return fmt.Errorf("the journal of %s did not reach its district", street)
+	return false, nil
 }
 
 // changeByte changes one byte of the stored record that names a case.

@@ -104,25 +104,12 @@ func (d *demo) playDead(ctx context.Context, cause bool, deadline time.Time) err
 	return d.home(ctx, d.orphan, deadline)
 }
 
-// home waits until a street sends to its parent again, and no longer around it.
+// home waits until a street sends to its parent again, and no longer around it; the verdict says where it does not.
 func (d *demo) home(ctx context.Context, street jurisdiction.Code, deadline time.Time) error {
-	op, err := d.links.operator(street)
-	if err != nil {
-		return err
-	}
-	for d.clock.Now().Before(deadline) {
-		status, err := op.node.GetStatus(ctx, &dubanv1.GetStatusRequest{})
-		if err != nil {
-			return err
-		}
-		if status.ParentConnected && !direct(status) && status.Journals[0].Acknowledged == status.Journals[0].Size {
-			return nil
-		}
-		if err := clock.Pause(ctx, d.clock, pollEvery); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := d.shows(ctx, street, deadline, func(status *dubanv1.GetStatusResponse) bool {
+		return status.ParentConnected && !direct(status) && sent(status)
+	})
+	return err
 }
 
 func direct(s *dubanv1.GetStatusResponse) bool {
